@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run tasks inside an opened image."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: image
+short_description: Run tasks inside an opened disk image
+version_added: "1.0.0"
+description:
+  - Runs tasks inside a disk image that M(hyperscaler.images.image_root) has opened.
+  - The build host is reached with P(ansible.builtin.local#connection) or P(ansible.builtin.ssh#connection), then C(nsenter) enters the namespaces of the image.
+  - When the image is not open, every task fails. Nothing is ever run on the build host instead.
+  - Tasks run as root inside. On the build host, C(sudo) is used when its user is not root.
+  - C(SYSTEMD_OFFLINE=1) is set, so that units can be enabled but none is started.
+author:
+  - hyperscaler.images contributors (@hyperscaler)
+options:
+  state_file:
+    description: The file on the build host that describes the open image, as given to M(hyperscaler.images.image_root).
+    type: str
+    required: true
+    vars:
+      - name: image_root_state
+  build_host_connection:
+    description: How the build host is reached.
+    type: str
+    choices: [local, ssh]
+    default: local
+    vars:
+      - name: image_build_host_connection
+  build_host_variables:
+    description: The variables of the build host, which the ssh connection takes its options from.
+    type: dict
+    default: {}
+    vars:
+      - name: image_build_host_variables
+  pipelining:
+    description: Send modules through standard input instead of copying them first.
+    type: bool
+    default: true
+    vars:
+      - name: ansible_pipelining
+"""
+
+import json
+import os
+import shlex
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
+from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
+
+display = Display()
+
+NOT_OPEN = 97
+ENVIRONMENT = {
+    "APT_CONFIG": "/run/hyperscaler/apt.conf",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "LOGNAME": "root",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SYSTEMD_OFFLINE": "1",
+    "TERM": "dumb",
+    "USER": "root",
+}
+
+
+class Connection(ConnectionBase):
+    """Wrap the connection to the build host and enter the image with every command."""
+
+    transport = "hyperscaler.images.image"
+    has_pipelining = True
+
+    def __init__(self, play_context: t.Any, new_stdin: t.Any = None, *args: t.Any, **kwargs: t.Any) -> None:
+        super().__init__(play_context, new_stdin, *args, **kwargs)
+        self._build_host: ConnectionBase | None = None
+        self._state: dict[str, t.Any] = {}
+        self._become: list[str] = []
+
+    def _connect(self) -> Connection:
+        if self._connected:
+            return self
+        kind = self.get_option("build_host_connection")
+        host = connection_loader.get(f"ansible.builtin.{kind}", self._play_context, os.devnull)
+        host.set_options(var_options=self.get_option("build_host_variables") if kind == "ssh" else {})
+        self._build_host = host
+        self._become = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
+        state_file = self.get_option("state_file")
+        rc, out, err = self._on_build_host([*self._become, "cat", "--", state_file])
+        if rc != 0:
+            reason = err.decode("utf-8", errors="replace").strip()
+            raise AnsibleConnectionFailure(
+                f"Cannot run a task inside the image of {state_file}: the image is not open ({reason}). Open it with hyperscaler.images.image_root first; nothing was run."
+            )
+        self._state = json.loads(out)
+        self._connected = True
+        return self
+
+    def _on_build_host(self, argv: list[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        if self._build_host is None:
+            raise AnsibleConnectionFailure("The connection to the build host has not been made.")
+        result: tuple[int, bytes, bytes] = self._build_host.exec_command(shlex.join(argv), in_data=stdin, sudoable=False)
+        return result
+
+    def _enter(self, command: str) -> list[str]:
+        """The call that runs a shell command inside, after checking that the pid still is process 1 of the image."""
+        pid = str(self._state["first"]["pid"])
+        namespace = shlex.quote(self._state["mount_namespace"])
+        environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+        inside = [
+            "nsenter",
+            f"--target={pid}",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--root",
+            "--wd",
+            "--",
+            "env",
+            "-i",
+            *environment,
+            "/bin/sh",
+            "-c",
+            command,
+        ]
+        guarded = f'[ "$(readlink /proc/{pid}/ns/mnt)" = {namespace} ] || exit {NOT_OPEN}; exec {shlex.join(inside)}'
+        return [*self._become, "/bin/sh", "-c", guarded]
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """Run a command inside the image; its exit code, output and errors are returned."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        display.vvv(f"EXEC {cmd}", host=self._state["path"])
+        rc, out, err = self._on_build_host(self._enter(cmd), in_data)
+        if rc == NOT_OPEN and not out:
+            raise AnsibleConnectionFailure(
+                f"Cannot run a task inside {self._state['path']}: the image was closed meanwhile. Its build has to start again; nothing was run."
+            )
+        return rc, out, err
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Write a file of the controller into the image."""
+        super().put_file(in_path, out_path)
+        if not os.path.exists(in_path):
+            raise AnsibleFileNotFound(f"Cannot copy {in_path} into the image: there is no such file.")
+        with open(in_path, "rb") as stream:
+            rc, _out, err = self.exec_command(f"cat > {shlex.quote(out_path)}", in_data=stream.read(), sudoable=False)
+        if rc != 0:
+            raise AnsibleConnectionFailure(f"Cannot copy {in_path} to {out_path} inside {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file of the image to the controller."""
+        super().fetch_file(in_path, out_path)
+        rc, out, err = self.exec_command(f"cat -- {shlex.quote(in_path)}", sudoable=False)
+        if rc != 0:
+            raise AnsibleConnectionFailure(f"Cannot fetch {in_path} from {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
+        with open(out_path, "wb") as stream:
+            stream.write(out)
+
+    def close(self) -> None:
+        """Leave the build host."""
+        if self._build_host is not None:
+            self._build_host.close()
+        self._connected = False

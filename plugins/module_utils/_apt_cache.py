@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""One package cache for all images and runs.
+
+apt locks its folders, so images that are open side by side cannot share them. Each gets folders of its own, filled with hard
+links from the shared cache, and what apt fetched there is linked back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+KINDS = {"archives": "cache/archives", "lists": "lists"}
+LEFT_OUT = frozenset({"lock", "partial", "auxfiles"})
+
+
+def fill(cache: Path, own: Path) -> None:
+    """Give an image its folders ``own/cache`` (for /var/cache/apt) and ``own/lists`` with everything that the cache has."""
+    for kind, place in KINDS.items():
+        shared, target = cache / kind, own / place
+        shared.mkdir(parents=True, exist_ok=True)
+        (target / "partial").mkdir(parents=True, exist_ok=True)
+        for name in _complete(shared):
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(shared / name, target / name)
+
+
+def collect(own: Path, cache: Path) -> int:
+    """Link new packages and fresh package lists back to the cache, with the owner that the cache folder has; return how many."""
+    count = 0
+    for kind, place in KINDS.items():
+        shared, source = cache / kind, own / place
+        owner = shared.stat()
+        for name in _complete(source) if source.is_dir() else []:
+            if _link(source / name, shared / name, replace=kind == "lists"):
+                os.chown(shared / name, owner.st_uid, owner.st_gid)
+                count += 1
+    return count
+
+
+def _complete(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.name not in LEFT_OUT and entry.is_file(follow_symlinks=False)]
+
+
+def _link(source: Path, target: Path, *, replace: bool) -> bool:
+    if target.exists() and (not replace or target.samefile(source)):
+        return False
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    os.link(source, temporary)
+    temporary.replace(target)
+    return True

@@ -1,0 +1,277 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""Partition tables and loop devices of raw disk images."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import typing as t
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, CommandError, LayoutError
+
+MIB = 1 << 20
+GPT_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
+GPT_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+GPT_ROOT = {
+    "amd64": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+    "arm64": "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
+}
+DOS_EXTENDED = frozenset({"5", "f", "85"})
+DEFAULT_SECTOR = 512
+BLKID_FOUND_NOTHING = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """One partition; ``start`` and ``size`` are bytes, ``type`` and ``uuid`` are as sfdisk prints them (GUIDs in capitals for GPT)."""
+
+    number: int
+    start: int
+    size: int
+    type: str
+    uuid: str = ""
+    name: str = ""
+    attrs: str = ""
+    bootable: bool = False
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the partition."""
+        return self.start + self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class PartitionTable:
+    """A partition table; ``partitions`` are in the order in which they lie on the disk."""
+
+    label: str
+    disk_id: str
+    sector_size: int
+    partitions: tuple[Partition, ...]
+
+    def get(self, number: int) -> Partition:
+        """The partition of that number."""
+        for partition in self.partitions:
+            if partition.number == number:
+                return partition
+        raise LayoutError(f"Cannot find partition {number}: the table has {', '.join(str(p.number) for p in self.partitions) or 'no partition'}.")
+
+    def of_type(self, kind: str) -> tuple[Partition, ...]:
+        """The partitions of a type, in disk order."""
+        return tuple(partition for partition in self.partitions if partition.type.upper() == kind.upper())
+
+    @property
+    def last(self) -> Partition:
+        """The partition that lies last on the disk."""
+        if not self.partitions:
+            raise LayoutError("Cannot find the last partition: the partition table is empty.")
+        return self.partitions[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSystem:
+    """What blkid finds; the fields are empty where there is nothing that it knows."""
+
+    type: str = ""
+    uuid: str = ""
+    label: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopDevice:
+    """A loop device of a file; ``offset`` and ``size`` are bytes, a size of 0 means up to the end of the file."""
+
+    path: str
+    offset: int
+    size: int
+    autoclear: bool
+    read_only: bool
+
+
+def parse_table(document: t.Mapping[str, t.Any]) -> PartitionTable:
+    """The table in the output of ``sfdisk --json``."""
+    table = document["partitiontable"]
+    sector = int(table.get("sectorsize", DEFAULT_SECTOR))
+    partitions = [_parse_partition(entry, table["device"], sector) for entry in table.get("partitions", ())]
+    return PartitionTable(
+        label=table["label"],
+        disk_id=table.get("id", ""),
+        sector_size=sector,
+        partitions=tuple(sorted(partitions, key=lambda partition: partition.start)),
+    )
+
+
+def _parse_partition(entry: t.Mapping[str, t.Any], device: str, sector: int) -> Partition:
+    number = re.fullmatch(re.escape(device) + r"p?(\d+)", entry["node"])
+    if number is None:
+        raise LayoutError(f"Cannot read the number of partition {entry['node']}: it does not begin with {device}.")
+    return Partition(
+        number=int(number.group(1)),
+        start=int(entry["start"]) * sector,
+        size=int(entry["size"]) * sector,
+        type=entry["type"],
+        uuid=entry.get("uuid", ""),
+        name=entry.get("name", ""),
+        attrs=entry.get("attrs", ""),
+        bootable=bool(entry.get("bootable", False)),
+    )
+
+
+def _sfdisk(reason: str) -> Command:
+    return Command("sfdisk", reason=reason, package="fdisk")
+
+
+def read_table(path: str | os.PathLike[str]) -> PartitionTable:
+    """The partition table of a disk image or block device."""
+    name = os.fspath(path)
+    try:
+        document = _sfdisk("read partition tables").run_json("--json", "--", name, attempt=f"read the partition table of {name}")
+    except CommandError as error:
+        if "does not contain a recognized partition table" in error.details.get("stderr", ""):
+            raise LayoutError(
+                f"Cannot read the partition table of {name}: there is none. The file is no disk image in raw format; convert it with qemu-img first, or choose another one.",
+                **error.details,
+            ) from error
+        raise
+    return parse_table(document)
+
+
+def gpt_script(partitions: t.Sequence[Partition], *, disk_id: str = "", sector_size: int = DEFAULT_SECTOR) -> str:
+    """The sfdisk script of a GPT; a size of 0 means up to the end of the disk, an empty UUID means a new one."""
+    header = ["label: gpt", *([f"label-id: {disk_id}"] if disk_id else []), "unit: sectors", f"sector-size: {sector_size}", ""]
+    return "\n".join([*header, *(_script_line(partition, sector_size) for partition in partitions), ""])
+
+
+def _script_line(partition: Partition, sector: int) -> str:
+    if partition.start % sector or partition.size % sector:
+        raise LayoutError(f"Cannot lay out partition {partition.number}: its start and size must be multiples of {sector} bytes.")
+    fields = [f"start={partition.start // sector}"]
+    if partition.size:
+        fields.append(f"size={partition.size // sector}")
+    fields.append(f"type={partition.type}")
+    if partition.uuid:
+        fields.append(f"uuid={partition.uuid}")
+    if partition.name:
+        fields.append(f'name="{partition.name}"')
+    return f"{partition.number} : {', '.join(fields)}"
+
+
+def write_table(path: str | os.PathLike[str], script: str) -> PartitionTable:
+    """Replace the partition table of a disk image by that of an sfdisk script."""
+    name = os.fspath(path)
+    _sfdisk("write partition tables").run(
+        "--quiet", "--wipe", "always", "--no-reread", "--no-tell-kernel", "--", name, stdin=script.encode("ascii"), attempt=f"write the partition table of {name}"
+    )
+    return read_table(name)
+
+
+def grow_last(path: str | os.PathLike[str], number: int) -> PartitionTable:
+    """Let a partition end with the disk, and move the backup GPT there.
+
+    Raises LayoutError when the partition is not the last one on the disk or lies in an extended partition.
+    """
+    name = os.fspath(path)
+    table = read_table(name)
+    partition = table.get(number)
+    if partition != table.last:
+        raise LayoutError(
+            f"Cannot grow partition {number} of {name}: partition {table.last.number} lies behind it on the disk. Choose an image whose root partition is the last one."
+        )
+    if table.label == "dos" and (number > 4 or partition.type.lower() in DOS_EXTENDED):
+        raise LayoutError(f"Cannot grow partition {number} of {name}: it belongs to an extended partition. Choose an image whose root partition is a primary one.")
+    _sfdisk("grow partitions").run(
+        "--quiet", "--no-reread", "--no-tell-kernel", "-N", str(number), "--", name, stdin=b", +\n", attempt=f"grow partition {number} of {name}"
+    )
+    return read_table(name)
+
+
+def file_system(path: str | os.PathLike[str], offset: int = 0, size: int = 0) -> FileSystem:
+    """The file system on a device, or in a part of an image file (bytes)."""
+    name = os.fspath(path)
+    blkid = Command("blkid", reason="recognise file systems", package="util-linux")
+    window = [*(["--offset", str(offset)] if offset else []), *(["--size", str(size)] if size else [])]
+    result = blkid.run("--probe", "--output", "export", *window, "--", name, attempt=f"find the file system of {name}", accepted=(0, BLKID_FOUND_NOTHING))
+    return parse_export(result.stdout)
+
+
+def parse_export(text: str) -> FileSystem:
+    """The file system in the output of ``blkid --output export``."""
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return FileSystem(type=values.get("TYPE", ""), uuid=values.get("UUID", ""), label=values.get("LABEL", ""))
+
+
+def _losetup(reason: str) -> Command:
+    return Command("losetup", reason=reason, package="mount")
+
+
+def attach_arguments(path: str, offset: int, size: int, read_only: bool) -> list[str]:
+    """The arguments of losetup for a part of a file (bytes); a size of 0 means up to its end."""
+    arguments = ["--find", "--show"]
+    if offset:
+        arguments += ["--offset", str(offset)]
+    if size:
+        arguments += ["--sizelimit", str(size)]
+    if read_only:
+        arguments.append("--read-only")
+    return [*arguments, "--", path]
+
+
+def attach(path: str | os.PathLike[str], offset: int = 0, size: int = 0, read_only: bool = False) -> str:
+    """Attach a part of a file to a free loop device and return its path; it stays until ``detach``."""
+    name = os.fspath(path)
+    losetup = _losetup("attach disk images")
+    remedy = "This needs root and a free loop device (losetup --list)."
+    return losetup.run(*attach_arguments(name, offset, size, read_only), attempt=f"attach {name} to a loop device", remedy=remedy).stdout.strip()
+
+
+def detach(device: str) -> None:
+    """Detach a loop device, or let the kernel do so when its last user (a mount, an open file) is gone."""
+    _losetup("detach disk images").run("--detach", device, attempt=f"detach {device}")
+
+
+@contextlib.contextmanager
+def attached(path: str | os.PathLike[str], offset: int = 0, size: int = 0, read_only: bool = False) -> t.Iterator[str]:
+    """Yield a loop device of a part of a file.
+
+    The kernel frees the device when its last user is gone, therefore nothing remains of it even when this process is killed.
+    A mount that was made in the block keeps the device until it is unmounted.
+    """
+    device = attach(path, offset, size, read_only)
+    try:
+        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        detach(device)
+        raise BusyError(f"Cannot open {device}, which was attached to {os.fspath(path)}: {error.strerror}. Try again.") from error
+    try:
+        detach(device)
+        yield device
+    finally:
+        os.close(handle)
+
+
+def parse_loops(document: t.Mapping[str, t.Any]) -> tuple[LoopDevice, ...]:
+    """The devices in the output of ``losetup --json --list``."""
+    return tuple(
+        LoopDevice(
+            path=entry["name"],
+            offset=int(entry["offset"]),
+            size=int(entry["sizelimit"]),
+            autoclear=entry["autoclear"] in (True, "1", 1),
+            read_only=entry["ro"] in (True, "1", 1),
+        )
+        for entry in document.get("loopdevices", ())
+    )
+
+
+def loops_of(path: str | os.PathLike[str]) -> tuple[LoopDevice, ...]:
+    """The loop devices that a file is attached to."""
+    name = os.fspath(path)
+    columns = "NAME,OFFSET,SIZELIMIT,AUTOCLEAR,RO"
+    result = _losetup("list loop devices").run("--json", "--list", "--output", columns, "--associated", name, attempt=f"list the loop devices of {name}")
+    return parse_loops(json.loads(result.stdout or "{}"))

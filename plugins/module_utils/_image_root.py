@@ -1,0 +1,247 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""Open the root file system of a disk image and close it again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+import typing as t
+from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _open_files
+from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
+from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
+from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
+from ansible_collections.hyperscaler.images.plugins.module_utils._holder import hold
+from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_disk, release_when_unused
+from ansible_collections.hyperscaler.images.plugins.module_utils._namespace import namespace_of
+from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
+from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan, find_root, read_volumes, require_growable
+
+RELEASE_TIMEOUT = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a user asks for; ``size`` is bytes or 0, ``wait`` seconds."""
+
+    path: Path
+    state_file: Path
+    source: Path | None
+    size: int
+    cache: Path | None
+    files: tuple[tuple[str, str], ...]
+    owner: ProcessIdentity | None
+    wait: float
+
+    @property
+    def lock_file(self) -> Path:
+        """The file whose lock says that the image is open or being opened."""
+        return self.path.with_name(f".{self.path.name}.lock")
+
+
+def read_state(state_file: Path) -> dict[str, t.Any] | None:
+    """The state of an image that is open now, or None; a state that a killed run left is not one."""
+    try:
+        state: dict[str, t.Any] = json.loads(state_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    first = ProcessIdentity.from_dict(state.get("first"))
+    return state if first and first.alive() else None
+
+
+def same_owner(state: t.Mapping[str, t.Any], owner: ProcessIdentity | None) -> bool:
+    """Whether the run that asks is the one that opened the image."""
+    return ProcessIdentity.from_dict(state.get("owner")) == owner
+
+
+def open_image(wanted: Wanted) -> dict[str, t.Any]:
+    """Copy the source, grow it and open it. Raises BusyError when another run has the image, LayoutError or IntegrityError for a bad base."""
+    _require_root()
+    wanted.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(wanted)
+    try:
+        release_disk(wanted.path)
+        _copy(wanted)
+        table = _grow(wanted, read_table(wanted.path))
+        device = attach_disk(wanted.path, table)
+        try:
+            return hold(_plan(wanted, device, table), wanted.state_file, wanted.owner, lock, _own_cache(wanted))
+        finally:
+            release_when_unused(device)
+    finally:
+        os.close(lock)
+
+
+def close_image(path: Path, state_file: Path, *, trim: bool) -> dict[str, t.Any]:
+    """Remove what opening brought, discard free space and release everything; the file is complete and clean afterwards."""
+    state = read_state(state_file)
+    if state is None:
+        released = release_disk(path)
+        return {"changed": bool(released), "trimmed": 0}
+    first, keeper = ProcessIdentity.from_dict(state["first"]), ProcessIdentity.from_dict(state["keeper"])
+    if first is None or keeper is None:
+        raise ImageError(f"Cannot close {path}: {state_file} does not name the processes that hold it open. Remove that file and run again.")
+    root = Path(f"/proc/{first.pid}/root")
+    _end_processes(first)
+    _remove_traces(root, state["created"])
+    trimmed = sum(_trim(root, mount) for mount in state["mounts"]) if trim else 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(first.pid, signal.SIGTERM)
+    if not keeper.wait(RELEASE_TIMEOUT):
+        keeper.end()
+    _await_detached(path)
+    return {"changed": True, "trimmed": trimmed}
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise ImageError("Cannot open an image: mounting needs root. Run the task with become, or the playbook as root.")
+
+
+def _lock(wanted: Wanted) -> int:
+    """Take the lock of the image, once a run that has ended has been cleaned up."""
+    descriptor = os.open(wanted.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wanted.wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            state = read_state(wanted.state_file) or {}
+        owner, keeper = ProcessIdentity.from_dict(state.get("owner")), ProcessIdentity.from_dict(state.get("keeper"))
+        if keeper and owner and owner.local and not owner.alive():
+            keeper.wait(RELEASE_TIMEOUT)
+        elif keeper and time.monotonic() < deadline:
+            keeper.wait(deadline - time.monotonic())
+        else:
+            os.close(descriptor)
+            raise BusyError(_busy_message(wanted, owner, keeper), owner=owner.to_dict() if owner else None)
+
+
+def _busy_message(wanted: Wanted, owner: ProcessIdentity | None, keeper: ProcessIdentity | None) -> str:
+    if owner:
+        who = f"the run with pid {owner.pid}" + ("" if owner.local else " on another machine, or before the last reboot of it,")
+    else:
+        who = f"process {keeper.pid}" if keeper else "another task that is opening it now"
+    ending = f" It can be ended with: kill {keeper.pid}" if keeper else ""
+    return f"Cannot open {wanted.path}: {who} has it open. Wait for its end, or give a time to wait (option wait).{ending}"
+
+
+def _copy(wanted: Wanted) -> None:
+    if wanted.source is None:
+        if not wanted.path.is_file():
+            raise ImageError(f"Cannot open {wanted.path}: there is no such file. Give the base image as source.")
+        return
+    if not wanted.source.is_file():
+        raise ImageError(f"Cannot copy the base image {wanted.source}: there is no such file. Build or fetch the base image first.")
+    needed = allocated_bytes(wanted.source)
+    if wanted.path.exists():
+        needed -= allocated_bytes(wanted.path)
+    require_space(wanted.path.parent, needed, f"copy {wanted.source} to {wanted.path}")
+    copy = Command("cp", reason="copy disk images", package="coreutils")
+    copy.run("--sparse=always", "--reflink=auto", "--no-preserve=mode", "--", wanted.source, wanted.path, attempt=f"copy {wanted.source} to {wanted.path}")
+
+
+def _grow(wanted: Wanted, table: PartitionTable) -> PartitionTable:
+    """Give the last partition all the space of the size asked for; a disk is never made smaller."""
+    current = wanted.path.stat().st_size
+    if not wanted.size or wanted.size == current:
+        return table
+    if wanted.size < current:
+        raise LayoutError(
+            f"Cannot make {wanted.path} {wanted.size} bytes large: its base image is {current} bytes large already. Ask for a disk_size of at least {-(-current // 2**30)}G."
+        )
+    if not table.partitions:
+        raise LayoutError(f"Cannot grow {wanted.path}: its partition table is empty. Use a disk image of an installed system.")
+    os.truncate(wanted.path, wanted.size)
+    return grow_last(wanted.path, table.last.number)
+
+
+def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
+    volumes = read_volumes(device, table)
+    root = find_root(volumes, table, wanted.path)
+    if wanted.size:
+        require_growable(root, table, wanted.path)
+    where = f"partition {root.number} of {wanted.path}"
+    kind = kind_of(root.type, where)
+    require_healthy(kind, root.node, where)
+    if wanted.size and not kind.grow_mounted:
+        grow(kind, root.node, "")
+    mount_point = wanted.state_file.with_name("root")
+    mount_point.mkdir(exist_ok=True)
+    own = _own_cache(wanted)
+    if own:
+        shutil.rmtree(own[0], ignore_errors=True)
+        _apt_cache.fill(own[1], own[0])
+    caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
+    return RootPlan(wanted.path, device, root, volumes, mount_point, caches, _files(wanted), hostname="localhost")
+
+
+def _own_cache(wanted: Wanted) -> tuple[Path, Path] | None:
+    return (wanted.path.with_name("apt"), wanted.cache) if wanted.cache else None
+
+
+def _files(wanted: Wanted) -> tuple[tuple[str, str], ...]:
+    """The files of an open image: no services, name resolution, apt settings, and what the user adds."""
+    try:
+        settings = Command("apt-config", reason="read apt's settings").run("dump", "Acquire", attempt="read the apt settings of the build host").stdout
+    except ToolError:
+        settings = ""
+    resolver = Path("/etc/resolv.conf")
+    own = (
+        (f"/{_open_files.POLICY}", _open_files.POLICY_TEXT),
+        (f"/{_open_files.RESOLVER}", resolver.read_text(encoding="utf-8") if resolver.exists() else ""),
+        (_open_files.APT_CONF, _open_files.apt_conf(settings)),
+    )
+    return (*own, *wanted.files)
+
+
+def _end_processes(first: ProcessIdentity) -> None:
+    """End what a task left running inside the image."""
+    namespace = namespace_of(first.pid, "pid")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != first.pid:
+            with contextlib.suppress(OSError):
+                identity = ProcessIdentity.of(int(entry.name))
+                if identity and namespace_of(identity.pid, "pid") == namespace:
+                    identity.end(grace=2.0)
+
+
+def _remove_traces(root: Path, created: t.Iterable[str]) -> None:
+    for name in created:
+        path = _open_files.inside(root, name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def _trim(root: Path, mount: str) -> int:
+    """Discard the free space of a mounted file system; return the bytes that fstrim reports."""
+    trim = Command("fstrim", reason="discard free space", package="util-linux")
+    done = trim.run("--verbose", _open_files.inside(root, mount), attempt=f"discard the free space of {mount}", accepted=(0, 1, 32))
+    digits = done.stdout.rpartition("(")[2].split(" ")[0]
+    return int(digits) if done.rc == 0 and digits.isdigit() else 0
+
+
+def _await_detached(path: Path) -> None:
+    """The kernel lets go of the loop device a moment after the last mount has gone; no event tells of it."""
+    deadline = time.monotonic() + RELEASE_TIMEOUT
+    while attached_devices(path):
+        if time.monotonic() > deadline:
+            raise BusyError(
+                f"Cannot release {path}: its loop device is still in use {RELEASE_TIMEOUT:g} s after closing. Something else has mounted it: look at losetup and /proc/mounts."
+            )
+        signal.sigtimedwait([signal.SIGUSR2], 0.02)
