@@ -48,6 +48,7 @@ import json
 import os
 import shlex
 import typing as t
+from pathlib import Path
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
@@ -96,7 +97,8 @@ class Connection(ConnectionBase):
         if rc != 0:
             reason = err.decode("utf-8", errors="replace").strip()
             raise AnsibleConnectionFailure(
-                f"Cannot run a task inside the image of {state_file}: the image is not open ({reason}). Open it with hyperscaler.images.image_root first; nothing was run."
+                f"Cannot run a task inside the image of {state_file}: the image is not open ({reason}). "
+                "Open it with hyperscaler.images.image_root first; nothing was run."
             )
         self._state = json.loads(out)
         self._connected = True
@@ -135,7 +137,7 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command inside the image; its exit code, output and errors are returned."""
-        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        self._connect()
         display.vvv(f"EXEC {cmd}", host=self._state["path"])
         rc, out, err = self._on_build_host(self._enter(cmd), in_data)
         if rc == NOT_OPEN and not out:
@@ -146,22 +148,20 @@ class Connection(ConnectionBase):
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Write a file of the controller into the image."""
-        super().put_file(in_path, out_path)
-        if not os.path.exists(in_path):
+        self._connect()
+        if not Path(in_path).exists():
             raise AnsibleFileNotFound(f"Cannot copy {in_path} into the image: there is no such file.")
-        with open(in_path, "rb") as stream:
-            rc, _out, err = self.exec_command(f"cat > {shlex.quote(out_path)}", in_data=stream.read(), sudoable=False)
+        rc, _out, err = self.exec_command(f"cat > {shlex.quote(out_path)}", in_data=Path(in_path).read_bytes(), sudoable=False)
         if rc != 0:
             raise AnsibleConnectionFailure(f"Cannot copy {in_path} to {out_path} inside {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the image to the controller."""
-        super().fetch_file(in_path, out_path)
+        self._connect()
         rc, out, err = self.exec_command(f"cat -- {shlex.quote(in_path)}", sudoable=False)
         if rc != 0:
             raise AnsibleConnectionFailure(f"Cannot fetch {in_path} from {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
-        with open(out_path, "wb") as stream:
-            stream.write(out)
+        Path(out_path).write_bytes(out)
 
     def close(self) -> None:
         """Leave the build host."""

@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: build_host_info
+short_description: Check that a build host has the tools, the disk space and the memory to build images
+version_added: "1.0.0"
+description:
+  - Looks for every program that building needs, and for free disk space and memory, before anything is changed.
+  - Everything that is missing is told in one message, with the packages to install.
+extends_documentation_fragment:
+  - hyperscaler.images._attributes
+  - hyperscaler.images._attributes.linux
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  tools:
+    description: The programs that are needed.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      program:
+        description: The name of the program.
+        type: str
+        required: true
+      package:
+        description: The Debian package that has it.
+        type: str
+        required: true
+      reason:
+        description: What it is needed for. The text completes "is required to".
+        type: str
+        required: true
+      minimum:
+        description: The lowest version that will do, such as V(5.1). Any version does by default.
+        type: str
+  folder:
+    description: The folder whose file system must have O(space) free. It need not exist yet.
+    type: path
+    required: true
+  space:
+    description: The free disk space that is needed, in MiB.
+    type: int
+    default: 0
+  memory:
+    description: The memory that has to be available, in MiB.
+    type: int
+    default: 0
+author:
+  - hyperscaler.images contributors (@hyperscaler)
+"""
+
+EXAMPLES = r"""
+- name: Check the build host
+  hyperscaler.images.build_host_info:
+    folder: /srv/build
+    space: 20480
+    memory: 2048
+    tools:
+      - program: qemu-img
+        package: qemu-utils
+        reason: write disk images
+        minimum: "5.1"
+"""
+
+RETURN = r"""
+tools:
+  description: Path and, where a minimum was asked for, version of each program.
+  returned: success
+  type: dict
+free_space:
+  description: The free space of the file system of O(folder), in MiB.
+  returned: success
+  type: int
+available_memory:
+  description: The available memory, in MiB.
+  returned: success
+  type: int
+"""
+
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+
+
+def main() -> t.NoReturn:
+    tool = {
+        "program": {"type": "str", "required": True},
+        "package": {"type": "str", "required": True},
+        "reason": {"type": "str", "required": True},
+        "minimum": {"type": "str"},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "tools": {"type": "list", "elements": "dict", "required": True, "options": tool},
+            "folder": {"type": "path", "required": True},
+            "space": {"type": "int", "default": 0},
+            "memory": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        tools, missing = find_tools(module.params["tools"])
+        free, memory = free_space(Path(module.params["folder"])), available_memory()
+        problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
+        if problems:
+            raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
+    except ImageError as error:
+        module.fail_json(msg=str(error), **error.details)
+    module.exit_json(changed=False, tools=tools, free_space=free, available_memory=memory)
+
+
+if __name__ == "__main__":
+    main()

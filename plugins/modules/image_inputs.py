@@ -1,0 +1,151 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_inputs
+short_description: Tell whether an image is up to date, and why not
+version_added: "1.0.0"
+description:
+  - Collects everything that shapes an image, compares it with what shaped the image that is there, and tells whether it has to be built.
+  - The files of the roles and the variables of the image are read on the controller, by the action plugin of the same name.
+  - Of variables whose name looks like a secret only a digest is kept.
+  - The content of the package mirror is not an input. A new base image is.
+extends_documentation_fragment:
+  - hyperscaler.images._attributes
+  - hyperscaler.images._attributes.linux
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  output:
+    description: The folder that has the image and its C(manifest.json), or will have them.
+    type: path
+    required: true
+  definition:
+    description: What the image is made of besides roles, such as its disk size and formats.
+    type: dict
+    required: true
+  base:
+    description: What identifies the base image.
+    type: dict
+    required: true
+  roles:
+    description:
+      - The names of the roles that are applied.
+      - Their variables are those whose name begins with the name of the role and an underscore.
+    type: list
+    elements: str
+    required: true
+  files:
+    description: Files of the build host that shape the image, such as staged packages.
+    type: list
+    elements: path
+    default: []
+  rebuild:
+    description:
+      - V(auto) builds when an input changed or the output is damaged.
+      - V(always) builds.
+      - V(never) builds only when the output is missing or damaged.
+    type: str
+    choices: [auto, always, never]
+    default: auto
+  collected:
+    description: What the action plugin read on the controller. It fills this in.
+    type: dict
+    default: {}
+author:
+  - hyperscaler.images contributors (@hyperscaler)
+"""
+
+EXAMPLES = r"""
+- name: Ask whether the image has to be built
+  hyperscaler.images.image_inputs:
+    output: /srv/build/packer/node/node
+    definition:
+      disk_size: 20G
+    base:
+      sha256: 7d3c3a4f0a1f2f1c6a4b6d1f2f8f7b0f3c1d6f5e4d3c2b1a0f9e8d7c6b5a4f3e
+    roles:
+      - hyperscaler.images.container_runtime
+  register: inputs
+"""
+
+RETURN = r"""
+stale:
+  description: Whether the image has to be built.
+  returned: success
+  type: bool
+reason:
+  description: Why, as a sentence.
+  returned: success
+  type: str
+  sample: the files of role hyperscaler.images.container_runtime changed
+digest:
+  description: The sha256 of the document.
+  returned: success
+  type: str
+document:
+  description: Everything that shapes the image.
+  returned: success
+  type: dict
+msg:
+  description: The answer, as a sentence.
+  returned: success
+  type: str
+"""
+
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
+from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import file_digests, rebuild_reason
+
+
+def judge(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Complete the document and compare it with the recorded one."""
+    version = Command("qemu-img", reason="write disk images", package="qemu-utils").version()
+    document = {
+        "definition": params["definition"],
+        "base": params["base"],
+        "files": file_digests(params["files"]),
+        "tools": {"qemu-img": ".".join(str(part) for part in version)},
+        **params["collected"],
+    }
+    reason = rebuild_reason(document, Path(params["output"]), params["rebuild"])
+    return {"changed": False, "stale": bool(reason), "reason": reason or "nothing changed", "digest": document_digest(document), "document": document}
+
+
+def main() -> t.NoReturn:
+    module = AnsibleModule(
+        argument_spec={
+            "output": {"type": "path", "required": True},
+            "definition": {"type": "dict", "required": True},
+            "base": {"type": "dict", "required": True},
+            "roles": {"type": "list", "elements": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "default": []},
+            "rebuild": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+            "collected": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = judge(module.params)
+    except ImageError as error:
+        module.fail_json(msg=str(error), **error.details)
+    name = Path(module.params["output"]).name
+    result["msg"] = f"{name} is built because {result['reason']}." if result["stale"] else f"{name} is up to date: {result['reason']}."
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
