@@ -26,6 +26,7 @@ def fill(cache: Path, own: Path) -> None:
         for name in _complete(shared):
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 os.link(shared / name, target / name)
+    _keep_age(cache / "lists", own / "lists")
 
 
 def collect(own: Path, cache: Path) -> int:
@@ -39,6 +40,12 @@ def collect(own: Path, cache: Path) -> int:
                 os.chown(shared / name, owner.st_uid, owner.st_gid)
                 count += 1
     return count
+
+
+def _keep_age(shared: Path, own: Path) -> None:
+    """Ansible's apt module takes the time of the lists folder for the time of the last update: an empty folder must look old."""
+    updated = shared.stat().st_mtime if _complete(shared) else 0
+    os.utime(own, (updated, updated))
 
 
 def _complete(folder: Path) -> list[str]:

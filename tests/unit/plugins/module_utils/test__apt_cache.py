@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the package cache that images share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache import collect, fill
+
+
+def test_packages_go_back_to_the_cache_and_on_to_the_next_image(tmp_path: Path) -> None:
+    cache, first, second = tmp_path / "cache", tmp_path / "first", tmp_path / "second"
+    fill(cache, first)
+    (first / "cache/archives/vim_9_amd64.deb").write_text("deb")
+    (first / "cache/archives/lock").write_text("")
+    (first / "cache/archives/partial/half_1_amd64.deb").write_text("ha")
+    (first / "lists/mirror_InRelease").write_text("old")
+    assert collect(first, cache) == 2
+    assert sorted(path.name for path in (cache / "archives").iterdir()) == ["vim_9_amd64.deb"]
+    fill(cache, second)
+    assert (second / "cache/archives/vim_9_amd64.deb").samefile(first / "cache/archives/vim_9_amd64.deb")
+    assert (second / "lists/mirror_InRelease").read_text() == "old"
+    assert collect(second, cache) == 0
+
+
+def test_fresh_lists_replace_old_ones_without_changing_those_of_other_images(tmp_path: Path) -> None:
+    cache, first, second = tmp_path / "cache", tmp_path / "first", tmp_path / "second"
+    for own in (first, second):
+        fill(cache, own)
+    (first / "lists/mirror_InRelease").write_text("old")
+    collect(first, cache)
+    fill(cache, tmp_path / "third")
+    (second / "lists/mirror_InRelease").write_text("new")
+    assert collect(second, cache) == 1
+    assert (cache / "lists/mirror_InRelease").read_text() == "new"
+    assert (tmp_path / "third/lists/mirror_InRelease").read_text() == "old"
+
+
+def test_empty_lists_look_old_so_that_ansible_updates_them(tmp_path: Path) -> None:
+    fill(tmp_path / "cache", tmp_path / "own")
+    assert (tmp_path / "own/lists").stat().st_mtime == 0
+    (tmp_path / "cache/lists/mirror_InRelease").write_text("x")
+    os.utime(tmp_path / "cache/lists", (1_000_000, 1_000_000))
+    fill(tmp_path / "cache", tmp_path / "other")
+    assert (tmp_path / "other/lists").stat().st_mtime == 1_000_000

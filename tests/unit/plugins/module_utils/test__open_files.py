@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the files that an image needs while it is open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import apt_conf, create, inside
+
+
+def test_links_stay_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (tmp_path / "etc/absolute").symlink_to("/usr/lib/os-release")
+    (tmp_path / "etc/escape").symlink_to("../../../../../../outside")
+    assert inside(tmp_path, "/etc/resolv.conf") == tmp_path / "run/systemd/resolve/stub-resolv.conf"
+    assert inside(tmp_path, "etc/absolute") == tmp_path / "usr/lib/os-release"
+    assert inside(tmp_path, "/etc/escape") == tmp_path / "outside"
+
+
+def test_link_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="too many links"):
+        inside(tmp_path, "a")
+
+
+def test_create_makes_missing_files_and_leaves_others(tmp_path: Path) -> None:
+    assert create(tmp_path, "/usr/sbin/policy-rc.d", "exit 101\n", 0o755) == "usr/sbin/policy-rc.d"
+    assert (tmp_path / "usr/sbin/policy-rc.d").stat().st_mode & 0o777 == 0o755
+    assert create(tmp_path, "/usr/sbin/policy-rc.d", "other", 0o644) is None
+    assert (tmp_path / "usr/sbin/policy-rc.d").read_text() == "exit 101\n"
+
+
+def test_apt_conf_passes_on_how_the_mirror_is_reached_and_nothing_else() -> None:
+    text = apt_conf('Acquire::http::Proxy "http://proxy:3128";\nAcquire::Languages:: "de";\nAPT::Sandbox::User "_apt";\nAcquire::Check-Date "false";\n')
+    assert 'Acquire::http::Proxy "http://proxy:3128";' in text
+    assert 'Acquire::Check-Date "false";' in text
+    assert '"de"' not in text
+    assert "_apt" not in text
+    assert "--force-unsafe-io" in text
