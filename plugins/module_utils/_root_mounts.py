@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace, _open_files
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import BOOT_OPTIONS, grow, kind_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import find_volume, parse_fstab
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan
@@ -48,7 +48,8 @@ def _enter(plan: RootPlan) -> dict[str, t.Any]:
     socket.sethostname(plan.hostname)
     root = plan.mount_point
     _mount_root(plan)
-    mounts = ["/", *_mount_fstab(plan)]
+    mounted, hidden = _mount_fstab(plan)
+    mounts = ["/", *mounted]
     _mount_kernel(root, plan)
     created = _provide_files(root, plan)
     for source, target in plan.caches:
@@ -62,7 +63,7 @@ def _enter(plan: RootPlan) -> dict[str, t.Any]:
     os.chdir("/")
     _namespace.unmount_lazily(Path("/run/hyperscaler/host"))
     Path("/run/hyperscaler/host").rmdir()
-    return {"mounts": mounts, "created": created}
+    return {"mounts": mounts, "hidden": hidden, "created": created}
 
 
 def _mount(*arguments: str) -> None:
@@ -89,11 +90,15 @@ def _is_root(folder: Path) -> bool:
     return (folder / "etc/os-release").is_symlink() or (folder / "etc/os-release").exists()
 
 
-def _mount_fstab(plan: RootPlan) -> list[str]:
-    """Mount the partitions of this image that fstab names, parents first."""
+def _mount_fstab(plan: RootPlan) -> tuple[list[str], list[str]]:
+    """Mount the partitions of this image that fstab names, parents first; return where, and where the kernel does not know the file system.
+
+    An empty folder in memory hides the latter, so that nothing is written to a place where the booted system will not see it.
+    """
     file = plan.mount_point / "etc/fstab"
     entries = parse_fstab(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else []
-    mounted = []
+    mounted: list[str] = []
+    hidden: list[str] = []
     for entry in sorted(entries, key=lambda entry: entry.target):
         if entry.target == "/" or not entry.target.startswith("/") or entry.type == "swap" or entry.tag is None:
             continue
@@ -107,9 +112,20 @@ def _mount_fstab(plan: RootPlan) -> list[str]:
         target = _open_files.inside(plan.mount_point, entry.target)
         target.mkdir(parents=True, exist_ok=True)
         subvolume = next((f",{option}" for option in entry.options if option.startswith("subvol")), "")
-        _mount("--types", volume.type, "--options", BOOT_OPTIONS.get(volume.type, "noatime") + subvolume, volume.node, str(target))
-        mounted.append(entry.target)
-    return mounted
+        try:
+            _mount("--types", volume.type, "--options", BOOT_OPTIONS.get(volume.type, "noatime") + subvolume, volume.node, str(target))
+            mounted.append(entry.target)
+        except CommandError:
+            if _kernel_knows(volume.type):
+                raise
+            _mount("--types", "tmpfs", "--options", "mode=0700,size=1m", "tmpfs", str(target))
+            hidden.append(entry.target)
+    return mounted, hidden
+
+
+def _kernel_knows(file_system: str) -> bool:
+    """Whether the kernel has the file system; trying to mount it made the kernel load the module if there is one."""
+    return file_system in Path("/proc/filesystems").read_text(encoding="ascii").split()
 
 
 def _mount_kernel(root: Path, plan: RootPlan) -> None:

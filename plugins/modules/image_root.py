@@ -124,6 +124,13 @@ root:
       type: list
       elements: str
       returned: when open
+    hidden:
+      description:
+        - Mount points of C(/etc/fstab) whose file system the kernel of the build host does not know, such as an EFI system partition.
+        - They are empty while the image is open, and what is on their partitions stays as it is.
+      type: list
+      elements: str
+      returned: when open
     first:
       description: Pid, start time and boot of the process that is process 1 inside.
       type: dict
