@@ -26,7 +26,9 @@ def fill(cache: Path, own: Path) -> None:
         for name in _complete(shared):
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 os.link(shared / name, target / name)
-    _keep_age(cache / "lists", own / "lists")
+    # Ansible's apt module takes the time of this folder for the time of the last update. The lists may be those of other
+    # sources than this image has, so the first task updates them; what is still current is not fetched again.
+    os.utime(own / "lists", (0, 0))
 
 
 def collect(own: Path, cache: Path) -> int:
@@ -40,12 +42,6 @@ def collect(own: Path, cache: Path) -> int:
                 os.chown(shared / name, owner.st_uid, owner.st_gid)
                 count += 1
     return count
-
-
-def _keep_age(shared: Path, own: Path) -> None:
-    """Ansible's apt module takes the time of the lists folder for the time of the last update: an empty folder must look old."""
-    updated = shared.stat().st_mtime if _complete(shared) else 0
-    os.utime(own, (updated, updated))
 
 
 def _complete(folder: Path) -> list[str]:

@@ -1,19 +1,17 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is private to the hyperscaler.images collection.
-"""Partition tables and loop devices of raw disk images."""
+"""Partition tables of raw disk images."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
 import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, CommandError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, LayoutError
 
 MIB = 1 << 20
 GPT_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
@@ -24,7 +22,6 @@ GPT_ROOT = {
 }
 DOS_EXTENDED = frozenset({"5", "f", "85"})
 DEFAULT_SECTOR = 512
-BLKID_FOUND_NOTHING = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,26 +71,6 @@ class PartitionTable:
         return self.partitions[-1]
 
 
-@dataclasses.dataclass(frozen=True)
-class FileSystem:
-    """What blkid finds; the fields are empty where there is nothing that it knows."""
-
-    type: str = ""
-    uuid: str = ""
-    label: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopDevice:
-    """A loop device of a file; ``offset`` and ``size`` are bytes, a size of 0 means up to the end of the file."""
-
-    path: str
-    offset: int
-    size: int
-    autoclear: bool
-    read_only: bool
-
-
 def parse_table(document: t.Mapping[str, t.Any]) -> PartitionTable:
     """The table in the output of ``sfdisk --json``."""
     table = document["partitiontable"]
@@ -135,7 +112,7 @@ def read_table(path: str | os.PathLike[str]) -> PartitionTable:
     except CommandError as error:
         if "does not contain a recognized partition table" in error.details.get("stderr", ""):
             raise LayoutError(
-                f"Cannot read the partition table of {name}: there is none. The file is no disk image in raw format; convert it with qemu-img first, or choose another one.",
+                f"Cannot read the partition table of {name}: there is none. Convert it to the raw format with qemu-img first, or choose a disk image.",
                 **error.details,
             ) from error
         raise
@@ -166,7 +143,15 @@ def write_table(path: str | os.PathLike[str], script: str) -> PartitionTable:
     """Replace the partition table of a disk image by that of an sfdisk script."""
     name = os.fspath(path)
     _sfdisk("write partition tables").run(
-        "--quiet", "--wipe", "always", "--no-reread", "--no-tell-kernel", "--", name, stdin=script.encode("ascii"), attempt=f"write the partition table of {name}"
+        "--quiet",
+        "--wipe",
+        "always",
+        "--no-reread",
+        "--no-tell-kernel",
+        "--",
+        name,
+        stdin=script.encode("ascii"),
+        attempt=f"write the partition table of {name}",
     )
     return read_table(name)
 
@@ -181,97 +166,13 @@ def grow_last(path: str | os.PathLike[str], number: int) -> PartitionTable:
     partition = table.get(number)
     if partition != table.last:
         raise LayoutError(
-            f"Cannot grow partition {number} of {name}: partition {table.last.number} lies behind it on the disk. Choose an image whose root partition is the last one."
+            f"Cannot grow partition {number} of {name}: partition {table.last.number} lies behind it. Choose an image whose root partition is the last one."
         )
     if table.label == "dos" and (number > 4 or partition.type.lower() in DOS_EXTENDED):
-        raise LayoutError(f"Cannot grow partition {number} of {name}: it belongs to an extended partition. Choose an image whose root partition is a primary one.")
+        raise LayoutError(
+            f"Cannot grow partition {number} of {name}: it belongs to an extended partition. Choose an image whose root partition is a primary one."
+        )
     _sfdisk("grow partitions").run(
         "--quiet", "--no-reread", "--no-tell-kernel", "-N", str(number), "--", name, stdin=b", +\n", attempt=f"grow partition {number} of {name}"
     )
     return read_table(name)
-
-
-def file_system(path: str | os.PathLike[str], offset: int = 0, size: int = 0) -> FileSystem:
-    """The file system on a device, or in a part of an image file (bytes)."""
-    name = os.fspath(path)
-    blkid = Command("blkid", reason="recognise file systems", package="util-linux")
-    window = [*(["--offset", str(offset)] if offset else []), *(["--size", str(size)] if size else [])]
-    result = blkid.run("--probe", "--output", "export", *window, "--", name, attempt=f"find the file system of {name}", accepted=(0, BLKID_FOUND_NOTHING))
-    return parse_export(result.stdout)
-
-
-def parse_export(text: str) -> FileSystem:
-    """The file system in the output of ``blkid --output export``."""
-    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return FileSystem(type=values.get("TYPE", ""), uuid=values.get("UUID", ""), label=values.get("LABEL", ""))
-
-
-def _losetup(reason: str) -> Command:
-    return Command("losetup", reason=reason, package="mount")
-
-
-def attach_arguments(path: str, offset: int, size: int, read_only: bool) -> list[str]:
-    """The arguments of losetup for a part of a file (bytes); a size of 0 means up to its end."""
-    arguments = ["--find", "--show"]
-    if offset:
-        arguments += ["--offset", str(offset)]
-    if size:
-        arguments += ["--sizelimit", str(size)]
-    if read_only:
-        arguments.append("--read-only")
-    return [*arguments, "--", path]
-
-
-def attach(path: str | os.PathLike[str], offset: int = 0, size: int = 0, read_only: bool = False) -> str:
-    """Attach a part of a file to a free loop device and return its path; it stays until ``detach``."""
-    name = os.fspath(path)
-    losetup = _losetup("attach disk images")
-    remedy = "This needs root and a free loop device (losetup --list)."
-    return losetup.run(*attach_arguments(name, offset, size, read_only), attempt=f"attach {name} to a loop device", remedy=remedy).stdout.strip()
-
-
-def detach(device: str) -> None:
-    """Detach a loop device, or let the kernel do so when its last user (a mount, an open file) is gone."""
-    _losetup("detach disk images").run("--detach", device, attempt=f"detach {device}")
-
-
-@contextlib.contextmanager
-def attached(path: str | os.PathLike[str], offset: int = 0, size: int = 0, read_only: bool = False) -> t.Iterator[str]:
-    """Yield a loop device of a part of a file.
-
-    The kernel frees the device when its last user is gone, therefore nothing remains of it even when this process is killed.
-    A mount that was made in the block keeps the device until it is unmounted.
-    """
-    device = attach(path, offset, size, read_only)
-    try:
-        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        detach(device)
-        raise BusyError(f"Cannot open {device}, which was attached to {os.fspath(path)}: {error.strerror}. Try again.") from error
-    try:
-        detach(device)
-        yield device
-    finally:
-        os.close(handle)
-
-
-def parse_loops(document: t.Mapping[str, t.Any]) -> tuple[LoopDevice, ...]:
-    """The devices in the output of ``losetup --json --list``."""
-    return tuple(
-        LoopDevice(
-            path=entry["name"],
-            offset=int(entry["offset"]),
-            size=int(entry["sizelimit"]),
-            autoclear=entry["autoclear"] in (True, "1", 1),
-            read_only=entry["ro"] in (True, "1", 1),
-        )
-        for entry in document.get("loopdevices", ())
-    )
-
-
-def loops_of(path: str | os.PathLike[str]) -> tuple[LoopDevice, ...]:
-    """The loop devices that a file is attached to."""
-    name = os.fspath(path)
-    columns = "NAME,OFFSET,SIZELIMIT,AUTOCLEAR,RO"
-    result = _losetup("list loop devices").run("--json", "--list", "--output", columns, "--associated", name, attempt=f"list the loop devices of {name}")
-    return parse_loops(json.loads(result.stdout or "{}"))

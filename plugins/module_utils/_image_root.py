@@ -185,7 +185,7 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         shutil.rmtree(own[0], ignore_errors=True)
         _apt_cache.fill(own[1], own[0])
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
-    return RootPlan(wanted.path, device, root, volumes, mount_point, caches, _files(wanted), hostname="localhost")
+    return RootPlan(wanted.path, device, root, volumes, mount_point, caches, _files(wanted), _open_files.host_mirror_lists(), hostname="localhost")
 
 
 def _own_cache(wanted: Wanted) -> tuple[Path, Path] | None:
@@ -198,13 +198,17 @@ def _files(wanted: Wanted) -> tuple[tuple[str, str], ...]:
         settings = Command("apt-config", reason="read apt's settings").run("dump", "Acquire", attempt="read the apt settings of the build host").stdout
     except ToolError:
         settings = ""
-    resolver = Path("/etc/resolv.conf")
     own = (
         (f"/{_open_files.POLICY}", _open_files.POLICY_TEXT),
-        (f"/{_open_files.RESOLVER}", resolver.read_text(encoding="utf-8") if resolver.exists() else ""),
+        (f"/{_open_files.RESOLVER}", _text_of(Path("/etc/resolv.conf"))),
         (_open_files.APT_CONF, _open_files.apt_conf(settings)),
+        (_open_files.CA_BUNDLE, _text_of(_open_files.HOST_CA_BUNDLE)),
     )
     return (*own, *wanted.files)
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _end_processes(first: ProcessIdentity) -> None:

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import find_mirrors, read_sources
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# No service is started while the image is open.\nexit 101\n"
 RESOLVER = "etc/resolv.conf"
 RUN = "run/hyperscaler"
 APT_CONF = f"/{RUN}/apt.conf"
+CA_BUNDLE = f"/{RUN}/ca-certificates.crt"
+HOST_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+MIRROR_LISTS = "etc/apt/mirrors"
 TRACES = ("root/.ansible",)
 
 
@@ -25,10 +30,20 @@ def apt_conf(host_settings: str) -> str:
         'APT::Sandbox::User "root";',
         'Acquire::Retries "5";',
         'Acquire::Languages "none";',
+        f'Acquire::https::CAInfo "{CA_BUNDLE}";',
     )
     wanted = ("Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Check", "Acquire::AllowInsecure", "Acquire::ForceIPv4")
     passed = [line for line in host_settings.splitlines() if line.startswith(wanted)]
     return "\n".join([*own, *passed]) + "\n"
+
+
+def host_mirror_lists() -> tuple[tuple[str, str], ...]:
+    """The mirror lists of Debian's cloud images with the mirrors that the build host itself uses; empty when it uses none of Debian."""
+    try:
+        mirrors = find_mirrors(read_sources(Path("/etc/apt")), "the build host")
+    except ImageError:
+        return ()
+    return (f"/{MIRROR_LISTS}/debian.list", f"{mirrors.archive}\n"), (f"/{MIRROR_LISTS}/debian-security.list", f"{mirrors.security}\n")
 
 
 def inside(root: Path, path: str) -> Path:
@@ -61,8 +76,3 @@ def create(root: Path, path: str, text: str, mode: int) -> str | None:
     target.write_text(text, encoding="utf-8")
     target.chmod(mode)
     return str(target.relative_to(root))
-
-
-def remember(created: list[str]) -> str:
-    """The note in the run folder that tells what was created, for closing."""
-    return json.dumps(sorted(created))

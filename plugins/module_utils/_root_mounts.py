@@ -180,6 +180,9 @@ def _provide_files(root: Path, plan: RootPlan) -> list[str]:
             _show(root, path, text)
         elif not place.startswith(("run/", "tmp/")):
             created.append(place)
+    for path, text in plan.replacements:
+        if _open_files.inside(root, path).is_file():
+            _show(root, path, text)
     return [*created, *(trace for trace in _open_files.TRACES if not (root / trace).exists())]
 
 

@@ -28,7 +28,8 @@ ROOT_TYPES = frozenset(
 class RootPlan:
     """Everything that the process that holds an image open has to know.
 
-    ``caches`` are folders of the build host with their place in the image, ``files`` texts shown at a path of the image while it is open.
+    ``caches`` are folders of the build host with their place in the image, ``files`` texts shown at a path of the image while it is open,
+    ``replacements`` texts that are shown only where the image has such a file.
     """
 
     disk: Path
@@ -38,6 +39,7 @@ class RootPlan:
     mount_point: Path
     caches: tuple[tuple[Path, str], ...]
     files: tuple[tuple[str, str], ...]
+    replacements: tuple[tuple[str, str], ...]
     hostname: str
 
 

@@ -12,6 +12,7 @@ description:
   - Opens a raw disk image on the build host, so that the connection plugin P(hyperscaler.images.image#connection) can run tasks inside it.
   - The image is mounted in mount, pid, UTS and IPC namespaces of its own. No other process of the build host sees the mounts.
   - While it is open, the image has C(/proc), C(/sys), C(/dev), name resolution and a package cache. No service is started in it.
+  - Mirror lists as in Debian's cloud images (C(/etc/apt/mirrors)) show the mirrors of the build host while it is open.
   - Closing removes everything that opening brought, discards free space and releases mounts, loop device and processes.
   - The image is released as well when the run that opened it ends, however it ends.
 extends_documentation_fragment:

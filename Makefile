@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# What to build: names of images or groups, separated by commas. All by default.
+IMAGES ?=
+# Further arguments of ansible-playbook, for instance EXTRA="-e image_compression=zlib".
+EXTRA ?=
+# Integration targets or Molecule scenarios to run, separated by spaces. All by default.
+TARGETS ?=
+SCENARIOS ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Programs that look for Ansible collections find this one and those of the environment.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help images test setup-images setup-test lint units sanity collection integration molecule e2e bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-14s%s\n' "$$name" "$$text"; done
+
+setup-images:
+	@scripts/setup images '$(IMAGES)' '$(EXTRA)'
+
+setup-test:
+	@scripts/setup test
+
+images: setup-images ## Build and prove the images (IMAGES=cloud-base for one, EXTRA="-e …")
+	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') $(EXTRA)
+
+test: setup-test ## Run every check below but the benchmark
+	@scripts/test lint units sanity collection integration molecule e2e
+
+lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
+	ruff check .
+	ruff format --check .
+	mypy plugins
+	yamllint --strict .
+	ansible-lint
+	reuse lint --quiet || { reuse lint --lines; exit 1; }
+	antsibull-changelog lint
+	scripts/tree antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+
+units: setup-test ## Unit tests
+	pytest --quiet
+
+sanity: setup-test ## ansible-test: sanity tests, and the unit tests as Ansible runs them
+	scripts/tree ansible-test sanity --python "$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" --color no
+	scripts/tree ansible-test units --python "$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" --color no
+
+collection: setup-test ## Build the collection, install it in an empty place, use it from there
+	scripts/tree scripts/test-collection
+
+integration: setup-test ## Modules against real tools (TARGETS="beegfs_stage …")
+	scripts/test-integration $(TARGETS)
+
+molecule: setup-test ## Guest roles in machines with systemd (SCENARIOS="container_runtime …")
+	scripts/test-molecule $(SCENARIOS)
+
+e2e: setup-test ## Build, seal, inspect, pack and boot a small image
+	scripts/test-end-to-end
+
+bench: setup-test ## Measure builds, packing and downloads against plain tools
+	scripts/bench $(EXTRA)
+
+clean: ## Remove what tests and builds left, but not finished images, caches of packages, or .venv
+	rm -rf .cache build/work .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""Rules on identity: nothing in an image may make two machines that start from it the same machine."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, error, warning
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import significant_lines
+
+MACHINE_ID_FILE = "/etc/machine-id"
+
+MACHINE_ID = error("identity.machine_id", "Leave /etc/machine-id as an empty file (truncate it); systemd then makes a new one on each machine.")
+DBUS_MACHINE_ID = error("identity.dbus_machine_id", "Remove it; D-Bus uses /etc/machine-id.")
+SSH_HOST_KEY = error("identity.ssh_host_key", "Remove it; each machine makes its own on first boot.")
+SSH_HOST_KEY_SERVICE = error(
+    "identity.ssh_host_key_service", "Add and enable a unit that runs ssh-keygen -A before ssh.service, for machines without a cloud-init data source."
+)
+RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same seed start with the same random numbers.")
+CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
+HOSTNAME = error("identity.hostname", "Truncate /etc/hostname; the name comes from cloud-init or DHCP.")
+HOSTS = warning("identity.hosts", "Remove the line for 127.0.1.1; it names the machine that the image was built on.")
+MAIL_NAME = warning("identity.mail_name", "Remove it; mail programs then use the name of the machine.")
+CLOUD_INIT = error("identity.cloud_init", "Run cloud-init clean --logs --seed --configs all inside the image, and remove what is left in /var/lib/cloud.")
+DHCP = error("identity.dhcp", "Remove it; each machine asks for its own address under its own identifier.")
+NETWORK = error("identity.network", "Remove the file, or match network cards by their name or driver instead of the address of one card.")
+UDEV = error("identity.udev", "Remove it; it gives names to the network cards of the build machine.")
+STORAGE = error("identity.storage", "Remove it; the initiator of each machine needs a name of its own, made on first boot.")
+NETWORK_MANAGER = error("identity.network_manager", "Remove it; NetworkManager makes a new one on each machine.")
+
+ABSENT = (
+    (SSH_HOST_KEY, "is an SSH host key, which every machine from this image would share.", ("/etc/ssh/ssh_host_*",)),
+    (RANDOM_SEED, "is a saved random seed.", ("/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/boot/efi/loader/random-seed")),
+    (CREDENTIAL_SECRET, "is the secret that systemd encrypts credentials with.", ("/var/lib/systemd/credential.secret",)),
+    (MAIL_NAME, "holds the mail name of the build machine.", ("/etc/mailname",)),
+    (
+        CLOUD_INIT,
+        "is state of a cloud-init instance, so cloud-init takes a new machine for one that it has set up.",
+        (
+            "/var/lib/cloud/instance",
+            "/var/lib/cloud/instances/*",
+            "/var/lib/cloud/sem/*",
+            "/var/lib/cloud/data/*",
+            "/var/lib/cloud/seed/*/*",
+            "/var/lib/cloud/handlers/*",
+        ),
+    ),
+    (
+        CLOUD_INIT,
+        "was written by cloud-init for the build machine.",
+        (
+            "/etc/netplan/50-cloud-init.yaml",
+            "/etc/network/interfaces.d/50-cloud-init*",
+            "/etc/NetworkManager/system-connections/cloud-init-*",
+            "/etc/systemd/network/10-cloud-init-*",
+            "/etc/ssh/sshd_config.d/50-cloud-init.conf",
+            "/etc/sudoers.d/90-cloud-init-users",
+        ),
+    ),
+    (
+        DHCP,
+        "is a DHCP lease or identifier of the build machine.",
+        (
+            "/var/lib/dhcp/*.lease*",
+            "/var/lib/dhcpcd/*.lease*",
+            "/var/lib/dhcpcd/duid",
+            "/var/lib/dhcpcd/secret",
+            "/var/lib/NetworkManager/*.lease",
+            "/var/lib/systemd/network/**/*",
+            "/etc/dhcpcd.duid",
+        ),
+    ),
+    (NETWORK_MANAGER, "identifies the NetworkManager of the build machine.", ("/var/lib/NetworkManager/secret_key", "/var/lib/NetworkManager/seen-bssids")),
+    (UDEV, "fixes names of devices of the build machine.", ("/etc/udev/rules.d/7[05]-persistent-*.rules", "/etc/systemd/network/*-persistent-*.link")),
+    (STORAGE, "identifies the NVMe host.", ("/etc/nvme/hostid", "/etc/nvme/hostnqn")),
+)
+MAC = r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}"
+NETWORK_FILES = (
+    (("/etc/netplan/*.yaml", "/etc/netplan/*.yml"), re.compile(rf"macaddress:\s*[\"']?{MAC}")),
+    (("/etc/NetworkManager/system-connections/*",), re.compile(rf"^\s*(?:cloned-)?mac-address=\s*{MAC}", re.MULTILINE)),
+    (("/etc/systemd/network/*",), re.compile(rf"^\s*(?:Permanent)?MACAddress=\s*{MAC}", re.MULTILINE)),
+    (("/etc/network/interfaces", "/etc/network/interfaces.d/*"), re.compile(rf"^\s*hwaddress\s.*{MAC}", re.MULTILINE)),
+)
+KEY_UNITS = ("/etc/systemd/system/*.service", "/usr/lib/systemd/system/*.service", "/etc/systemd/system/*.service.d/*.conf")
+KEY_COMMAND = re.compile(r"^Exec\w+=.*(ssh-keygen\s+-A|dpkg-reconfigure.*openssh-server)", re.MULTILINE)
+
+
+def check_identity(subject: Subject) -> t.Iterator[Finding]:
+    """Whatever must be different on each machine is not in the image."""
+    yield from _check_machine_id(subject)
+    for rule, message, patterns in ABSENT:
+        for entry in subject.tree.glob(*patterns):
+            if not entry.is_folder or rule is CLOUD_INIT:
+                yield rule.at(entry.path, message)
+    yield from _check_names(subject)
+    yield from _check_network(subject)
+    yield from _check_host_keys(subject)
+
+
+def _check_machine_id(subject: Subject) -> t.Iterator[Finding]:
+    entry = subject.tree.find(MACHINE_ID_FILE)
+    value = subject.tree.text(MACHINE_ID_FILE).strip()
+    if entry is None:
+        yield MACHINE_ID.at(
+            MACHINE_ID_FILE, "is missing, so systemd takes the boot for a first boot, or root is read-only then and the identity changes at every boot."
+        )
+    elif not entry.is_file:
+        yield MACHINE_ID.at(MACHINE_ID_FILE, "is not a regular file.")
+    elif value == "uninitialized":
+        yield MACHINE_ID.at(
+            MACHINE_ID_FILE,
+            "holds 'uninitialized', so the first boot enables every service again that the build disabled and may ask questions on the console.",
+        )
+    elif entry.size:
+        yield MACHINE_ID.at(MACHINE_ID_FILE, "is not empty, so every machine from this image would have the same identity.")
+    dbus = subject.tree.find("/var/lib/dbus/machine-id")
+    if dbus is not None and not dbus.is_link:
+        yield DBUS_MACHINE_ID.at(dbus.path, "is a file of its own, so every machine from this image would have the same identity on D-Bus.")
+
+
+def _check_names(subject: Subject) -> t.Iterator[Finding]:
+    name = subject.tree.text("/etc/hostname").strip()
+    if name and name != "localhost":
+        yield HOSTNAME.at("/etc/hostname", f"names the machine {name!r}.")
+    for line in significant_lines(subject.tree.text("/etc/hosts")):
+        if line.split()[0] == "127.0.1.1":
+            yield HOSTS.at("/etc/hosts", f"has the line {line!r}.")
+
+
+def _check_network(subject: Subject) -> t.Iterator[Finding]:
+    for patterns, address in NETWORK_FILES:
+        for entry in subject.tree.files(*patterns):
+            found = address.search(subject.tree.text(entry.path))
+            if found:
+                yield NETWORK.at(entry.path, f"is for one network card only ({found.group(0).strip()}).")
+    for line in significant_lines(subject.tree.text("/etc/iscsi/initiatorname.iscsi")):
+        if line.startswith("InitiatorName="):
+            yield STORAGE.at("/etc/iscsi/initiatorname.iscsi", "holds the name of the iSCSI initiator of the build machine.")
+
+
+def _check_host_keys(subject: Subject) -> t.Iterator[Finding]:
+    tree = subject.tree
+    if tree.target("/usr/sbin/sshd") is None:
+        return
+    enabled = {
+        entry.path.rpartition("/")[2]
+        for entry in tree.glob("/etc/systemd/system/*.wants/*", "/etc/systemd/system/*.requires/*", "/usr/lib/systemd/system/*.wants/*")
+    }
+    for entry in tree.files(*KEY_UNITS):
+        unit = entry.path.rpartition("/")[2] if entry.path.endswith(".service") else entry.path.split("/")[-2][: -len(".d")]
+        if unit in enabled and KEY_COMMAND.search(tree.text(entry.path)):
+            return
+    yield SSH_HOST_KEY_SERVICE.at(
+        "/etc/systemd/system", "has no enabled unit that makes SSH host keys, so sshd does not start on a machine without a cloud-init data source."
+    )
+
+
+RULES = (MACHINE_ID, DBUS_MACHINE_ID, *{rule: None for rule, _message, _patterns in ABSENT}, HOSTNAME, HOSTS, NETWORK, SSH_HOST_KEY_SERVICE)
+GROUPS = (Group("identity", RULES, check_identity),)

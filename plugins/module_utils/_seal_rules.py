@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""What must not be in a sealed image: the table of rules, as data only.
+
+Patterns are relative to the root, one wildcard level per ``*``; ``**`` stands for any number of folders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+
+
+class Category(enum.Enum):
+    """Why something is removed. Everything but secrets comes back by itself on a machine that has booted."""
+
+    IDENTITY = "identity"
+    SECRETS = "secrets"
+    ACCESS = "access"
+    STATE = "state"
+    LOGS = "logs"
+    CACHES = "caches"
+
+
+class Action(enum.Enum):
+    """What happens to the paths that match."""
+
+    REMOVE = "remove"
+    EMPTY = "empty"
+    REMOVE_FILES = "remove_files"
+    TRUNCATE = "truncate"
+    TRUNCATE_FILES = "truncate_files"
+    STRIP = "strip"
+    REPLACE = "replace"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One sentence of the table: what, where, and how it is made harmless.
+
+    ``strip`` is the text that STRIP takes out of lines that are not comments; ``content`` is what REPLACE writes.
+    """
+
+    name: str
+    category: Category
+    action: Action
+    patterns: tuple[str, ...]
+    create: bool = False
+    strip: re.Pattern[str] | None = None
+    content: str = ""
+
+
+APT_PROXY = re.compile(r'(?:Acquire::[\w:.\[\]/-]*?)?\bProxy(?:-Auto-Detect)?(?:::[\w.-]+)?\s+"[^"]*"\s*;', re.IGNORECASE)
+ENVIRONMENT_PROXY = re.compile(r"^\s*(?:export\s+)?(?:https?|ftp|all|no|rsync)_proxy\s*=.*$", re.IGNORECASE)
+HOMES = ("root", "home/*")
+
+
+def _in_homes(*names: str) -> tuple[str, ...]:
+    return tuple(f"{home}/{name}" for home in HOMES for name in names)
+
+
+_ID, _SECRET, _ACCESS = Category.IDENTITY, Category.SECRETS, Category.ACCESS
+_STATE, _LOGS, _CACHE = Category.STATE, Category.LOGS, Category.CACHES
+_RM = Action.REMOVE
+
+RULES: tuple[Rule, ...] = (
+    Rule("SSH host keys", _ID, _RM, ("etc/ssh/ssh_host_*",)),
+    # An empty file makes systemd create an id without calling it a first boot; "uninitialized" would re-enable every disabled service.
+    Rule("machine id", _ID, Action.TRUNCATE, ("etc/machine-id",), create=True),
+    Rule("D-Bus machine id", _ID, _RM, ("var/lib/dbus/machine-id",)),
+    Rule("host name", _ID, Action.TRUNCATE, ("etc/hostname",)),
+    Rule("mail name", _ID, _RM, ("etc/mailname",)),
+    Rule("random seed", _ID, _RM, ("var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "boot/efi/loader/random-seed", "boot/loader/random-seed")),
+    Rule("credential secret", _ID, _RM, ("var/lib/systemd/credential.secret",)),
+    Rule("self-signed certificate", _ID, _RM, ("etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem")),
+    Rule("NVMe host identity", _ID, _RM, ("etc/nvme/hostnqn", "etc/nvme/hostid")),
+    Rule("iSCSI initiator name", _ID, Action.REPLACE, ("etc/iscsi/initiatorname.iscsi",), content="GenerateName=yes\n"),
+    Rule("device names by address", _ID, _RM, ("etc/udev/rules.d/70-persistent-net.rules", "etc/udev/rules.d/70-persistent-cd.rules")),
+    Rule("Docker identity", _ID, _RM, ("etc/docker/key.json",)),
+    Rule("Kerberos keytab", _SECRET, _RM, ("etc/krb5.keytab",)),
+    Rule("MUNGE key", _SECRET, _RM, ("etc/munge/munge.key", "var/lib/munge/*seed")),
+    Rule("Slurm key", _SECRET, _RM, ("etc/slurm/*.key", "etc/slurm/*.jwks", "etc/slurm/jwks*", "var/lib/slurm/**/*.key", "var/spool/slurm*/**/*.key")),
+    Rule("BeeGFS key", _SECRET, _RM, ("etc/beegfs/conn.auth", "etc/beegfs/conn*auth*file*", "etc/beegfs/*.pem")),
+    Rule("WireGuard key", _SECRET, _RM, ("etc/wireguard/*",)),
+    Rule("Tailscale state", _SECRET, _RM, ("var/lib/tailscale/*",)),
+    Rule(
+        "K3s state",
+        _SECRET,
+        _RM,
+        (
+            "etc/rancher/node",
+            "etc/rancher/k3s/k3s.yaml",
+            "var/lib/rancher/k3s/server",
+            *(f"var/lib/rancher/k3s/agent/{name}" for name in ("*.key", "*.crt", "*.kubeconfig", "etc", "client-ca*", "server-ca*")),
+        ),
+    ),
+    Rule("Kubernetes credentials", _SECRET, _RM, ("etc/kubernetes/pki", "etc/kubernetes/*.conf", "var/lib/kubelet/pki", "var/lib/etcd/*")),
+    Rule("module signing key", _SECRET, _RM, ("var/lib/dkms/mok.key", "var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.*")),
+    Rule("MIG manager state", _SECRET, _RM, ("etc/nvidia-mig-manager/config.yaml",)),
+    Rule("package server credentials", _SECRET, _RM, ("etc/apt/auth.conf", "etc/apt/auth.conf.d/*")),
+    Rule(
+        "credentials of an account",
+        _SECRET,
+        _RM,
+        _in_homes(
+            *(".netrc", ".git-credentials", ".aws", ".kube", ".docker/config.json", ".config/containers/auth.json", ".config/gcloud", ".gnupg"),
+            *(".apptainer/*.json", ".apptainer/remote.yaml", ".config/pip/pip.conf", ".pip/pip.conf", ".pypirc"),
+        ),
+    ),
+    Rule("debconf passwords", _SECRET, Action.TRUNCATE, ("var/cache/debconf/passwords.dat",)),
+    Rule("authorized keys", _ACCESS, _RM, _in_homes(".ssh/authorized_keys*", ".ssh/known_hosts*", ".ssh/id_*", ".ssh/environment")),
+    Rule("cloud-init sudo rule", _ACCESS, _RM, ("etc/sudoers.d/90-cloud-init-users",)),
+    Rule("account backup", _ACCESS, _RM, tuple(f"etc/{name}-" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"))),
+    Rule(
+        "cloud-init state",
+        _STATE,
+        _RM,
+        (
+            "var/lib/cloud/*",
+            "etc/netplan/50-cloud-init.yaml",
+            "etc/NetworkManager/conf.d/99-cloud-init.conf",
+            "etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf",
+            "etc/NetworkManager/system-connections/cloud-init-*.nmconnection",
+            "etc/systemd/network/10-cloud-init-*.network",
+            "etc/network/interfaces.d/50-cloud-init*",
+            "etc/ssh/sshd_config.d/50-cloud-init.conf",
+        ),
+    ),
+    Rule("DHCP lease", _STATE, _RM, ("var/lib/dhcp/*.lease*", "var/lib/dhcpcd/*", "var/lib/dhclient/*")),
+    Rule("network manager state", _STATE, _RM, ("var/lib/NetworkManager/*", "var/lib/systemd/network/*")),
+    Rule("name servers", _STATE, Action.TRUNCATE, ("etc/resolv.conf",)),
+    Rule("apt proxy", _STATE, Action.STRIP, ("etc/apt/apt.conf", "etc/apt/apt.conf.d/*"), strip=APT_PROXY),
+    Rule("proxy of the environment", _STATE, Action.STRIP, ("etc/environment", "etc/environment.d/*.conf"), strip=ENVIRONMENT_PROXY),
+    Rule("timer and run state", _STATE, _RM, ("var/lib/systemd/timers/*", "var/lib/systemd/rfkill/*", "var/lib/systemd/pstore/*", "var/lib/apt/periodic/*")),
+    Rule("core dump", _STATE, _RM, ("core", "core.*", "root/core", "root/core.*", "var/crash/*", "var/lib/systemd/coredump/*")),
+    Rule("temporary file", _STATE, Action.EMPTY, ("tmp", "var/tmp", "run")),
+    Rule("mail", _STATE, Action.TRUNCATE_FILES, ("var/mail", "var/spool/mail")),
+    Rule("backup", _STATE, _RM, ("var/backups/*", "var/cache/debconf/*-old", "var/lib/dpkg/*-old")),
+    Rule("LVM history", _STATE, _RM, ("etc/lvm/archive/*", "etc/lvm/backup/*")),
+    Rule(
+        "shell history",
+        _STATE,
+        _RM,
+        _in_homes(".*_history", ".lesshst", ".viminfo", ".wget-hsts", ".bash_sessions", ".rnd", ".selected_editor"),
+    ),
+    Rule("Ansible temporary file", _CACHE, _RM, _in_homes(".ansible", ".ansible_async")),
+    Rule("cache of an account", _CACHE, _RM, _in_homes(".cache")),
+    Rule("package cache", _CACHE, Action.REMOVE_FILES, ("var/cache/apt",)),
+    Rule("package list", _CACHE, Action.REMOVE_FILES, ("var/lib/apt/lists",)),
+    Rule("linker cache helper", _CACHE, _RM, ("var/cache/ldconfig/aux-cache",)),
+    Rule("journal", _LOGS, _RM, ("var/log/journal/*",)),
+    Rule(
+        "log of the build",
+        _LOGS,
+        _RM,
+        (
+            *(f"var/log/{name}" for name in ("alternatives.log*", "bootstrap.log*", "dpkg.log*", "cloud-init*.log*", "dkms.log*", "fontconfig.log*")),
+            *("var/log/apt/*", "var/log/installer", "var/log/unattended-upgrades/*"),
+        ),
+    ),
+    Rule("old log", _LOGS, _RM, tuple(f"var/log/**/{name}" for name in ("*.gz", "*.xz", "*.zst", "*.bz2", "*.[0-9]", "*.[0-9][0-9]", "*.old"))),
+    # Emptied, not removed: packages and daemons rely on the owner and mode that these files were created with.
+    Rule("log", _LOGS, Action.TRUNCATE_FILES, ("var/log",)),
+)

@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the index of a package repository."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import lzma
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _deb_repository as repositories
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import (
+    Repository,
+    choose_index,
+    parse_index,
+    read_index,
+    read_key,
+    release_sums,
+)
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+
+ENTRY = f"Package: beegfs-meta\nVersion: 20:8.1.0\nArchitecture: amd64\nFilename: pool/b/beegfs-meta_8.1.0_amd64.deb\nSHA256: {'a' * 64}\n"
+KEY = bytes([0x98, 1, 2, 3]) * 30
+INDEX = "non-free/binary-amd64/Packages"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    (tmp_path / "key").write_bytes(KEY)
+    return Repository(str(tmp_path / "repository"), "trixie", "non-free", tmp_path / "key")
+
+
+@pytest.fixture
+def publish(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., None]:
+    """Write a repository; a signature is what follows the word signed."""
+
+    class Gpgv:
+        def __init__(self, program: str, **_options: t.Any) -> None:
+            assert program == "gpgv"
+
+        def run(self, *arguments: str | Path, attempt: str) -> None:
+            assert [str(argument) for argument in arguments[:2]] == ["--quiet", "--keyring"]
+            assert Path(arguments[2]).read_bytes() == KEY
+            assert arguments[3] == "--output"
+            assert arguments[5] == "--"
+            mark, _line, text = Path(arguments[6]).read_text(encoding="utf-8").partition("\n")
+            if mark != "signed":
+                raise CommandError(f"Cannot {attempt}: gpgv ended with exit code 1: BAD signature.", rc=1)
+            Path(arguments[4]).write_text(text, encoding="utf-8")
+
+    monkeypatch.setattr(repositories, "Command", Gpgv)
+
+    def write(index: bytes, ending: str = "", mark: str = "signed", digest: str = "") -> None:
+        folder = Path(repository.url, "dists/trixie")
+        (folder / INDEX).parent.mkdir(parents=True)
+        (folder / f"{INDEX}{ending}").write_bytes(index)
+        digest = digest or hashlib.sha256(index).hexdigest()
+        (folder / "InRelease").write_text(
+            f"{mark}\nOrigin: x\nMD5Sum:\n {'1' * 32} 1 {INDEX}\nSHA256:\n {digest} {len(index)} {INDEX}{ending}\n", encoding="utf-8"
+        )
+
+    return write
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+def test_reads_a_signed_index(repository: Repository, publish: t.Callable[..., None], ending: str, pack: t.Callable[[bytes], bytes]) -> None:
+    publish(pack(ENTRY.encode()), ending)
+    (entry,) = read_index(repository, "amd64", Policy())
+    assert entry.package.name == "beegfs-meta"
+    assert entry.url == f"{repository.url}/pool/b/beegfs-meta_8.1.0_amd64.deb"
+    assert entry.sha256 == "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mark": "forged"}, "BAD signature. The repository is not signed by the key in "),
+        ({"digest": "b" * 64}, "it does not have the digest that the signed Release file gives"),
+        ({"ending": ".xz"}, "Cannot unpack "),
+        ({"digest": "short"}, "it has no SHA256 digests"),
+    ],
+)
+def test_a_wrong_repository_is_refused(repository: Repository, publish: t.Callable[..., None], options: dict[str, str], message: str) -> None:
+    publish(ENTRY.encode(), **options)
+    with pytest.raises(IntegrityError, match=re.escape(message)):
+        read_index(repository, "amd64", Policy())
+
+
+def test_a_missing_repository(repository: Repository) -> None:
+    with pytest.raises(ImageError, match="InRelease"):
+        read_index(repository, "amd64", Policy(retries=0))
+
+
+def test_the_smallest_index_is_chosen(repository: Repository) -> None:
+    sums = {f"{INDEX}{ending}": ending or "plain" for ending in ("", ".gz", ".xz")}
+    assert choose_index(sums, repository, "amd64") == (f"{INDEX}.xz", ".xz")
+    with pytest.raises(DownloadError, match=re.escape("Cannot find packages for arm64 in the component non-free") + ".*it has non-free/binary-amd64"):
+        choose_index(sums, repository, "arm64")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ENTRY.replace("pool/", "/pool/"), "the file name of beegfs-meta is '/pool/b/"),
+        (ENTRY.replace("pool/", "../"), "the file name of beegfs-meta is '../b/"),
+        (ENTRY.replace("Filename", "Filenom"), "the file name of beegfs-meta is '.'"),
+        (ENTRY.replace("SHA256", "SHA1"), "beegfs-meta 20:8.1.0 has no SHA256"),
+        (ENTRY.replace("Package: b", "Package: ../b"), "its field Package is '../beegfs-meta'"),
+        ("<html>", "a line is no field: '<html>'"),
+    ],
+)
+def test_a_wrong_index_is_refused(repository: Repository, text: str, message: str) -> None:
+    with pytest.raises(IntegrityError, match=re.escape(message)):
+        parse_index(text, repository)
+
+
+def test_sums_need_an_index() -> None:
+    for text in ("", "Origin: x\n"):
+        with pytest.raises(IntegrityError, match="it has no SHA256 digests"):
+            release_sums(text, "https://example.com/dists/x")
+    with pytest.raises(IntegrityError, match="a line is no field"):
+        release_sums("<html>", "https://example.com/dists/x")
+
+
+def armoured(data: bytes) -> bytes:
+    return b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: x\n\n" + base64.encodebytes(data) + b"=AbCd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+def test_keys(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    for data in (KEY, armoured(KEY), armoured(KEY).replace(b"\n", b"\r\n"), armoured(KEY).replace(b"=AbCd\n", b""), b"text\n" + armoured(KEY)):
+        path.write_bytes(data)
+        assert read_key(path) == KEY
+    for data, message in (
+        (b"", "it is not an OpenPGP public key"),
+        (b"<html>", "it is not an OpenPGP"),
+        (armoured(KEY).replace(b"m", b"!"), "its armour is damaged"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(IntegrityError, match=message):
+            read_key(path)
+    with pytest.raises(IntegrityError, match=r"Cannot read the repository key .*none: No such file"):
+        read_key(tmp_path / "none")

@@ -1,0 +1,527 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each rule of an inspection on a tree that breaks just that rule."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _inspect_disk
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Expectations, Finding, Severity, run_groups
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_image import GROUPS, RULES
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.inspect_fake_image import (
+    EXPECTED,
+    KERNEL,
+    ROOT_PARTUUID,
+    ROOT_UUID,
+    FakeImage,
+    clean_image,
+    module_file,
+)
+
+GRUB = "/boot/grub/grub.cfg"
+SOURCES = "/etc/apt/sources.list.d/extra.list"
+MODULES = f"/usr/lib/modules/{KERNEL}"
+PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n-----END OPENSSH PRIVATE KEY-----\n"
+OTHER_KERNEL = "6.12.94+deb13-cloud-amd64"
+OLD = 1_000_000_000
+
+Break = t.Callable[[FakeImage], t.Any]
+
+
+class Case(t.NamedTuple):
+    """What is broken, the one rule and path that must be found, and a part of the message."""
+
+    break_it: Break
+    rule: str
+    path: str
+    message: str
+    also: tuple[str, ...] = ()
+
+
+def write(name: str, content: str | bytes = "something\n", mode: int = 0o644) -> Break:
+    return lambda image: image.write(name, content, mode)
+
+
+def replace(name: str, old: str, new: str) -> Break:
+    return lambda image: image.replace(name, old, new)
+
+
+def append(name: str, content: str) -> Break:
+    return lambda image: image.append(name, content)
+
+
+def remove(name: str) -> Break:
+    return lambda image: image.remove(name)
+
+
+def several(*breaks: Break) -> Break:
+    return lambda image: [each(image) for each in breaks]
+
+
+def old_initrd(image: FakeImage) -> None:
+    os.utime(image.path(f"/boot/initrd.img-{KERNEL}"), (OLD, OLD))
+
+
+def foreign_owner(image: FakeImage) -> None:
+    os.chown(image.write("/opt/tool/data"), 4242, 0)
+
+
+def sealed_folder(image: FakeImage) -> None:
+    image.path("/var/lib/misc").rmdir()
+
+
+def no_grub(image: FakeImage) -> None:
+    image.remove(GRUB)
+
+
+def second_kernel(image: FakeImage) -> None:
+    image.kernel("6.12.107+deb13-amd64")
+
+
+def older_kernel(image: FakeImage) -> None:
+    image.kernel(OTHER_KERNEL)
+
+
+def older_kernel_without_module(image: FakeImage) -> None:
+    image.kernel(OTHER_KERNEL, modules=False)
+
+
+def failed_build(image: FakeImage) -> None:
+    image.remove(f"{MODULES}/updates/dkms/nvidia-current.ko")
+    image.replace(f"{MODULES}/modules.dep", "updates/dkms/nvidia-current.ko:\n", "")
+    image.write("/var/lib/dkms/nvidia-current/550.163.01/build/make.log", "one\ntwo\nnv-pci.c:237: error: too few arguments\n")
+
+
+CASES = {
+    # boot
+    "no boot menu": Case(no_grub, "boot.grub_config", GRUB, "is missing"),
+    "default entry": Case(replace(GRUB, 'default="0"', 'default="7"'), "boot.default_entry", GRUB, "no entry '7'"),
+    "default kernel": Case(
+        several(
+            replace(
+                GRUB,
+                f"/boot/vmlinuz-{KERNEL} root=PARTUUID={ROOT_PARTUUID.lower()} ro  console",
+                f"/boot/vmlinuz root=PARTUUID={ROOT_PARTUUID.lower()} console",
+            )
+        ),
+        "boot.kernel_file",
+        GRUB,
+        "starts /boot/vmlinuz by the default entry 'Debian GNU/Linux'",
+    ),
+    "default initrd": Case(
+        replace(GRUB, f"initrd    /boot/initrd.img-{KERNEL}\n}}\nsubmenu", "initrd    /boot/initrd\n}\nsubmenu"),
+        "boot.initrd_file",
+        GRUB,
+        "loads /boot/initrd ",
+    ),
+    "no initrd": Case(
+        replace(GRUB, f"    initrd    /boot/initrd.img-{KERNEL}\n}}\nsubmenu", "}\nsubmenu"), "boot.initrd_file", GRUB, "loads no initial RAM disk"
+    ),
+    "root argument": Case(
+        replace(GRUB, f"root=PARTUUID={ROOT_PARTUUID.lower()} ro  console", "root=/dev/loop0p1 ro console"), "boot.root_argument", GRUB, "root=/dev/loop0p1"
+    ),
+    "search": Case(replace(GRUB, f"--set=root  {ROOT_UUID}", "--set=root  11111111-2222"), "boot.search", GRUB, "11111111-2222"),
+    "search of the ESP": Case(replace("/boot/efi/EFI/debian/grub.cfg", ROOT_UUID, "1111-2222"), "boot.search", "/boot/efi/EFI/debian/grub.cfg", "1111-2222"),
+    "other entry": Case(
+        replace(GRUB, f"        initrd    /boot/initrd.img-{KERNEL}", "        initrd    /boot/initrd.img-6.1.0"),
+        "boot.other_entry",
+        GRUB,
+        "names /boot/initrd.img-6.1.0 in the entry",
+    ),
+    "pending entry": Case(write("/boot/grub/grubenv", "next_entry=0\n"), "boot.pending_entry", "/boot/grub/grubenv", "'0'"),
+    "no loader": Case(remove("/boot/efi/EFI/BOOT/BOOTX64.EFI"), "boot.efi_loader", "/boot/efi/EFI/BOOT/BOOTX64.EFI", "is missing"),
+    # fstab
+    "no fstab": Case(remove("/etc/fstab"), "fstab.missing", "/etc/fstab", "missing or has no entry"),
+    "no root in fstab": Case(write("/etc/fstab", "tmpfs /tmp tmpfs size=1G 0 0\n"), "fstab.root", "/etc/fstab", "no entry for /"),
+    "another root": Case(
+        replace("/etc/fstab", f"{ROOT_PARTUUID.lower()} / ext4", "353f8f4a-74fa-593e-a880-6f0df3c1a6d5 / ext4"),
+        "fstab.root",
+        "/etc/fstab",
+        "not the root partition",
+    ),
+    "unknown source": Case(append("/etc/fstab", "UUID=dead-beef /data ext4 defaults 0 0\n"), "fstab.source", "/etc/fstab", "UUID=dead-beef as /data"),
+    "loop device": Case(append("/etc/fstab", "/dev/loop3p1 /data ext4 defaults 0 0\n"), "fstab.build_host", "/etc/fstab", "device of the build host"),
+    "path of the build host": Case(append("/etc/fstab", "/srv/build/cache /var/cache/apt none bind 0 0\n"), "fstab.build_host", "/etc/fstab", "does not exist"),
+    "device by name": Case(append("/etc/fstab", "/dev/sdb1 /data ext4 defaults 0 0\n"), "fstab.device_name", "/etc/fstab", "another disk on another machine"),
+    "broken line": Case(append("/etc/fstab", "nothing here\n"), "fstab.syntax", "/etc/fstab", "'nothing here'"),
+    "mount unit": Case(
+        write("/etc/systemd/system/data.mount", "[Mount]\nWhat=/dev/disk/by-uuid/dead-beef\nWhere=/data\n"),
+        "fstab.source",
+        "/etc/systemd/system/data.mount",
+        "as /data",
+    ),
+    # kernel
+    "no kernel": Case(
+        several(
+            no_grub,
+            write("/boot/loader/entries/a.conf"),
+            *(remove(f"/boot/{name}-{KERNEL}") for name in ("vmlinuz", "initrd.img")),
+            lambda image: image.remove_tree(MODULES),
+        ),
+        "kernel.missing",
+        "/boot",
+        "holds no kernel",
+    ),
+    "two flavours": Case(second_kernel, "kernel.flavours", "/lib/modules", "2 flavours"),
+    "two kernels": Case(older_kernel, "kernel.several", "/boot", f"{KERNEL}, {OTHER_KERNEL}"),
+    "no modules": Case(
+        several(no_grub, write("/boot/loader/entries/a.conf"), lambda image: image.remove_tree(MODULES)),
+        "kernel.no_modules",
+        f"/lib/modules/{KERNEL}",
+        "has no modules",
+    ),
+    "modules of a purged kernel": Case(
+        lambda image: image.write("/usr/lib/modules/6.1.0-9-cloud-amd64/updates/dkms/x.txt"),
+        "kernel.no_image",
+        "/lib/modules/6.1.0-9-cloud-amd64",
+        "not in /boot",
+    ),
+    "empty initrd": Case(
+        several(no_grub, write("/boot/loader/entries/a.conf"), write(f"/boot/initrd.img-{KERNEL}", "")),
+        "kernel.initrd",
+        f"/boot/initrd.img-{KERNEL}",
+        "missing or empty",
+    ),
+    "old initrd": Case(old_initrd, "kernel.initrd_old", f"/boot/initrd.img-{KERNEL}", "/etc/modprobe.d/policy.conf"),
+    "no index": Case(remove(f"{MODULES}/modules.dep.bin"), "kernel.module_index", f"/lib/modules/{KERNEL}/modules.dep.bin", "modprobe finds no module"),
+    "module not in the index": Case(
+        replace(f"{MODULES}/modules.dep", "updates/dkms/nvidia-current.ko:\n", ""),
+        "kernel.module_index",
+        f"/lib/modules/{KERNEL}/modules.dep",
+        "nvidia-current.ko",
+    ),
+    "module that did not build": Case(
+        failed_build,
+        "kernel.module",
+        f"/lib/modules/{KERNEL}",
+        "The end of /var/lib/dkms/nvidia-current/550.163.01/build/make.log: one | two | nv-pci.c:237: error: too few arguments",
+    ),
+    "module missing for another kernel": Case(
+        several(older_kernel_without_module),
+        "kernel.module_other",
+        f"/lib/modules/{OTHER_KERNEL}",
+        f"no module nvidia-current for an installed kernel ({OTHER_KERNEL})",
+        ("kernel.several",),
+    ),
+    "module of another kernel": Case(
+        lambda image: image.write(f"{MODULES}/updates/dkms/nvidia-current.ko", module_file("6.12.94+deb13-cloud-amd64")),
+        "kernel.vermagic",
+        f"/lib/modules/{KERNEL}/updates/dkms/nvidia-current.ko",
+        f"was built for 6.12.94+deb13-cloud-amd64, but the kernel is {KERNEL}",
+    ),
+    "damaged module": Case(
+        write(f"{MODULES}/kernel/net/wireguard.ko.xz", lzma.compress(b"nothing")),
+        "kernel.vermagic",
+        f"/lib/modules/{KERNEL}/kernel/net/wireguard.ko.xz",
+        "is damaged",
+    ),
+    "DKMS without a build": Case(
+        lambda image: image.link("/var/lib/dkms/beegfs/7.4.7/source", "/usr/src/beegfs-7.4.7"),
+        "kernel.dkms",
+        "/var/lib/dkms/beegfs/7.4.7",
+        f"not built for the kernel {KERNEL}",
+    ),
+    "headers of another kernel": Case(
+        write("/usr/src/linux-headers-6.12.94+deb13-amd64/Makefile"),
+        "kernel.headers",
+        "/usr/src/linux-headers-6.12.94+deb13-amd64",
+        "which is not in the image",
+    ),
+    # identity
+    "machine-id missing": Case(remove("/etc/machine-id"), "identity.machine_id", "/etc/machine-id", "is missing"),
+    "machine-id set": Case(write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"), "identity.machine_id", "/etc/machine-id", "is not empty"),
+    "machine-id uninitialized": Case(write("/etc/machine-id", "uninitialized\n"), "identity.machine_id", "/etc/machine-id", "'uninitialized'"),
+    "machine-id a link": Case(
+        several(remove("/etc/machine-id"), lambda image: image.link("/etc/machine-id", "/var/lib/dbus/machine-id")),
+        "identity.machine_id",
+        "/etc/machine-id",
+        "not a regular file",
+    ),
+    "D-Bus": Case(write("/var/lib/dbus/machine-id"), "identity.dbus_machine_id", "/var/lib/dbus/machine-id", "file of its own"),
+    "host key": Case(write("/etc/ssh/ssh_host_ed25519_key", PEM), "identity.ssh_host_key", "/etc/ssh/ssh_host_ed25519_key", "SSH host key"),
+    "no host key service": Case(
+        remove("/etc/systemd/system/multi-user.target.wants/ssh-host-keys.service"), "identity.ssh_host_key_service", "/etc/systemd/system", "no enabled unit"
+    ),
+    "random seed": Case(write("/var/lib/systemd/random-seed"), "identity.random_seed", "/var/lib/systemd/random-seed", "random seed"),
+    "credential secret": Case(
+        write("/var/lib/systemd/credential.secret"), "identity.credential_secret", "/var/lib/systemd/credential.secret", "encrypts credentials"
+    ),
+    "host name": Case(write("/etc/hostname", "build7\n"), "identity.hostname", "/etc/hostname", "'build7'"),
+    "hosts": Case(append("/etc/hosts", "127.0.1.1 build7\n"), "identity.hosts", "/etc/hosts", "127.0.1.1 build7"),
+    "mail name": Case(write("/etc/mailname"), "identity.mail_name", "/etc/mailname", "mail name"),
+    "cloud-init": Case(
+        lambda image: image.folder("/var/lib/cloud/instances/i-1"), "identity.cloud_init", "/var/lib/cloud/instances/i-1", "state of a cloud-init instance"
+    ),
+    "cloud-init link": Case(
+        lambda image: image.link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-1"),
+        "identity.cloud_init",
+        "/var/lib/cloud/instance",
+        "state of a cloud-init instance",
+    ),
+    "cloud-init network": Case(
+        write("/etc/netplan/50-cloud-init.yaml", "network: {}\n"), "identity.cloud_init", "/etc/netplan/50-cloud-init.yaml", "written by cloud-init"
+    ),
+    "lease": Case(write("/var/lib/dhcpcd/eth0.lease"), "identity.dhcp", "/var/lib/dhcpcd/eth0.lease", "DHCP lease"),
+    "network card": Case(
+        write("/etc/netplan/01-net.yaml", 'network:\n  ethernets:\n    a:\n      match:\n        macaddress: "52:54:00:12:34:56"\n'),
+        "identity.network",
+        "/etc/netplan/01-net.yaml",
+        "52:54:00:12:34:56",
+    ),
+    "udev": Case(write("/etc/udev/rules.d/70-persistent-net.rules"), "identity.udev", "/etc/udev/rules.d/70-persistent-net.rules", "fixes names"),
+    "initiator": Case(
+        write("/etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.1993-08.org.debian:01:abc\n"),
+        "identity.storage",
+        "/etc/iscsi/initiatorname.iscsi",
+        "iSCSI initiator",
+    ),
+    "NetworkManager": Case(write("/var/lib/NetworkManager/secret_key"), "identity.network_manager", "/var/lib/NetworkManager/secret_key", "NetworkManager"),
+    # secrets
+    "munge": Case(write("/etc/munge/munge.key"), "secret.munge", "/etc/munge/munge.key", "MUNGE"),
+    "munge seed": Case(write("/var/lib/munge/munge.seed"), "secret.munge", "/var/lib/munge/munge.seed", "MUNGE"),
+    "slurm key": Case(write("/etc/slurm/slurm.key"), "secret.slurm", "/etc/slurm/slurm.key", "key of Slurm"),
+    "slurm token key": Case(write("/var/lib/slurm/slurmctld/jwt_hs256.key"), "secret.slurm", "/var/lib/slurm/slurmctld/jwt_hs256.key", "key of Slurm"),
+    "slurmdbd": Case(
+        write("/etc/slurm/slurmdbd.conf", "DbdHost=a\nStoragePass=slurm\n", 0o600),
+        "secret.slurmdbd",
+        "/etc/slurm/slurmdbd.conf",
+        "password of the accounting database",
+    ),
+    "beegfs": Case(write("/etc/beegfs/conn.auth"), "secret.beegfs", "/etc/beegfs/conn.auth", "BeeGFS"),
+    "wireguard": Case(write("/etc/wireguard/wg0.conf", "[Interface]\nPrivateKey = QUJD\n"), "secret.wireguard", "/etc/wireguard/wg0.conf", "key of WireGuard"),
+    "k3s token": Case(write("/var/lib/rancher/k3s/server/token"), "secret.kubernetes", "/var/lib/rancher/k3s/server/token", "Kubernetes"),
+    "k3s configuration": Case(
+        write("/etc/rancher/k3s/config.yaml", "server: https://a\ntoken: abc\n"), "secret.kubernetes", "/etc/rancher/k3s/config.yaml", "K3s"
+    ),
+    "kubelet certificate": Case(write("/var/lib/kubelet/pki/kubelet.key", PEM), "secret.kubernetes", "/var/lib/kubelet/pki/kubelet.key", "Kubernetes"),
+    "DKMS key": Case(write("/var/lib/dkms/mok.key", PEM), "secret.dkms_key", "/var/lib/dkms/mok.key", "signs kernel modules"),
+    "private key": Case(write("/etc/ssl/private/server.pem", f"certificate\n{PEM}"), "secret.private_key", "/etc/ssl/private/server.pem", "private key"),
+    "private key in JSON": Case(
+        write("/opt/app/account.json", '{"private_key": "-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBg"}'),
+        "secret.private_key",
+        "/opt/app/account.json",
+        "private key",
+    ),
+    "password": Case(append("/etc/shadow", "debian:$y$j9T$abc$def:20000:0:99999:7:::\n"), "secret.password", "/etc/shadow", "user debian a password"),
+    "group password": Case(append("/etc/gshadow", "admin:$6$abc::\n"), "secret.password", "/etc/gshadow", "group admin a password"),
+    "empty password": Case(replace("/etc/shadow", "nobody:*:", "nobody::"), "secret.empty_password", "/etc/shadow", "nobody an empty password"),
+    "empty password in passwd": Case(replace("/etc/passwd", "nobody:x:", "nobody::"), "secret.empty_password", "/etc/passwd", "nobody an empty password"),
+    "sudo": Case(write("/etc/sudoers.d/packer", "packer ALL=(ALL) NOPASSWD:ALL\n", 0o440), "secret.sudo", "/etc/sudoers.d/packer", "lets packer become root"),
+    "build user": Case(append("/etc/passwd", "packer:x:1000:1000::/nonexistent:/bin/bash\n"), "secret.build_user", "/etc/passwd", "packer (uid 1000)"),
+    "authorized key": Case(
+        write("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA build\n"), "secret.authorized_key", "/root/.ssh/authorized_keys", "holder of a key"
+    ),
+    "history": Case(write("/root/.bash_history"), "secret.history", "/root/.bash_history", "history of commands"),
+    "wireless network": Case(
+        write("/etc/wpa_supplicant/wpa_supplicant.conf", 'network={\n  psk="abc"\n}\n'), "secret.wifi", "/etc/wpa_supplicant/wpa_supplicant.conf", "wireless"
+    ),
+    "netrc": Case(write("/root/.netrc"), "secret.credentials", "/root/.netrc", "credentials"),
+    "SSH key of a person": Case(write("/home/person/.ssh/id_ed25519", PEM), "secret.credentials", "/home/person/.ssh/id_ed25519", "credentials"),
+    "apt password": Case(
+        write("/etc/apt/auth.conf.d/a.conf", "machine a login b password c\n"),
+        "secret.credentials",
+        "/etc/apt/auth.conf.d/a.conf",
+        "password of a package archive",
+    ),
+    "database": Case(write("/var/lib/mysql/ibdata1"), "secret.database", "/var/lib/mysql/ibdata1", "MariaDB"),
+    "grafana": Case(
+        write("/etc/grafana/grafana.ini", "app_mode = production\n[security]\n;admin_password = x\n"),
+        "secret.grafana",
+        "/etc/grafana/grafana.ini",
+        "password 'admin'",
+    ),
+    "grafana with a password": Case(
+        write("/etc/grafana/grafana.ini", "[security]\nadmin_password = xyz\n"),
+        "secret.grafana",
+        "/etc/grafana/grafana.ini",
+        "password of Grafana's administrator",
+    ),
+    "cloud-init password": Case(
+        write("/etc/cloud/cloud.cfg.d/99-user.cfg", "users:\n  - name: a\n    passwd: $6$abc\n"),
+        "secret.cloud_config",
+        "/etc/cloud/cloud.cfg.d/99-user.cfg",
+        "password on every machine",
+    ),
+    # leftovers
+    "policy": Case(write("/usr/sbin/policy-rc.d"), "leftover.service_policy", "/usr/sbin/policy-rc.d", "every service"),
+    "diversion": Case(write("/usr/sbin/start-stop-daemon.REAL"), "leftover.diversion", "/usr/sbin/start-stop-daemon.REAL", "stand-in"),
+    "proc": Case(write("/proc/x"), "leftover.pseudo_file_system", "/proc/x", "pseudo file system"),
+    "dev": Case(write("/dev/null", ""), "leftover.pseudo_file_system", "/dev/null", "devtmpfs"),
+    "run": Case(write("/run/crond.pid"), "leftover.run", "/run/crond.pid", "running system"),
+    "tmp": Case(write("/var/tmp/x"), "leftover.temporary", "/var/tmp/x", "temporary file"),
+    "ansible": Case(lambda image: image.folder("/root/.ansible/tmp"), "leftover.ansible", "/root/.ansible", "Ansible"),
+    "resolver": Case(
+        several(remove("/etc/resolv.conf"), write("/etc/resolv.conf", "nameserver 10.0.2.3\n")),
+        "leftover.resolver",
+        "/etc/resolv.conf",
+        "resolver of the build host",
+    ),
+    "mtab": Case(several(remove("/etc/mtab"), write("/etc/mtab")), "leftover.mtab", "/etc/mtab", "mounted during the build"),
+    "core": Case(write("/opt/core.812", b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\x00"), "leftover.core_dump", "/opt/core.812", "core dump"),
+    "core of systemd": Case(write("/var/lib/systemd/coredump/core.x.zst"), "leftover.core_dump", "/var/lib/systemd/coredump/core.x.zst", "core dump"),
+    "known hosts": Case(write("/root/.ssh/known_hosts"), "leftover.known_hosts", "/root/.ssh/known_hosts", "spoke to"),
+    "journal": Case(write("/var/log/journal/0123/system.journal"), "log.journal", "/var/log/journal/0123/system.journal", "journal of the build"),
+    "logins": Case(write("/var/log/wtmp"), "log.login", "/var/log/wtmp", "logins"),
+    "log": Case(write("/var/log/dpkg.log"), "log.content", "/var/log/dpkg.log", "log of the build"),
+    "packages": Case(write("/var/cache/apt/archives/a_1_amd64.deb"), "cache.packages", "/var/cache/apt/archives/a_1_amd64.deb", "downloaded package"),
+    "lists": Case(
+        write("/var/lib/apt/lists/deb.debian.org_dists_trixie_InRelease"),
+        "cache.index",
+        "/var/lib/apt/lists/deb.debian.org_dists_trixie_InRelease",
+        "package list",
+    ),
+    "pip": Case(lambda image: image.folder("/root/.cache/pip"), "cache.user", "/root/.cache/pip", "cache of the build"),
+    # network
+    "apt proxy": Case(
+        write("/etc/apt/apt.conf.d/01proxy", 'Acquire::http::Proxy "http://10.0.0.1:3142";\n'), "apt.proxy", "/etc/apt/apt.conf.d/01proxy", "proxy for apt"
+    ),
+    "apt proxy in a block": Case(
+        write("/etc/apt/apt.conf", 'Acquire { http { Proxy "http://a.example.org:1"; }; };\n'), "apt.proxy", "/etc/apt/apt.conf", "proxy for apt"
+    ),
+    "forbidden host": Case(
+        write(SOURCES, "deb [arch=amd64] http://apt.mirror.builder.org:8080/debian trixie main\n"), "apt.forbidden_host", SOURCES, "apt.mirror.builder.org:8080"
+    ),
+    "private host": Case(write(SOURCES, "deb http://192.168.1.5/debian trixie main\n"), "apt.private_mirror", SOURCES, "192.168.1.5"),
+    "mirror list": Case(write("/etc/apt/mirrors/debian.list", "http://mirror/debian\n"), "apt.private_mirror", "/etc/apt/mirrors/debian.list", "names mirror"),
+    "folder of the build host": Case(write(SOURCES, "deb file:/srv/packages ./\n"), "apt.private_mirror", SOURCES, "names /srv/packages"),
+    "unlisted host": Case(write(SOURCES, "deb https://packages.vendor.com/debian trixie main\n"), "apt.unlisted_host", SOURCES, "packages.vendor.com"),
+    "trusted": Case(write(SOURCES, "deb [trusted=yes] https://deb.debian.org/debian trixie main\n"), "apt.trusted", SOURCES, "signatures"),
+    "proxy": Case(write("/etc/environment", "https_proxy=http://10.0.0.1:3128\n"), "network.proxy", "/etc/environment", "sets a proxy"),
+    "package index": Case(write("/etc/pip.conf", "[global]\nindex-url = http://10.0.0.1/simple\n"), "network.package_index", "/etc/pip.conf", "package index"),
+    # permissions
+    "world-writable file": Case(write("/opt/tool/data", mode=0o666), "permission.world_writable", "/opt/tool/data", "mode 0666"),
+    "world-writable folder": Case(lambda image: image.folder("/opt/tool", 0o777), "permission.world_writable", "/opt/tool", "mode 0777"),
+    "shadow": Case(lambda image: image.path("/etc/shadow").chmod(0o644), "permission.shadow", "/etc/shadow", "mode 0644"),
+    "owner": Case(foreign_owner, "permission.unknown_owner", "/opt/tool/data", "uid 4242"),
+    "setuid": Case(lambda image: image.path("/usr/bin/tool").chmod(0o4755), "permission.setuid", "/usr/bin/tool", "is setuid."),
+    "setuid without a package": Case(write("/usr/local/bin/tool", mode=0o4755), "permission.setuid_unpackaged", "/usr/local/bin/tool", "belongs to no package"),
+    # packages
+    "no list of files": Case(
+        several(remove("/var/lib/dpkg/info/base-files.list"), remove("/var/lib/dpkg/info/base-files.md5sums")),
+        "package.database",
+        "/var/lib/dpkg/info/base-files.list",
+        "base-files is installed",
+    ),
+    "half-configured": Case(
+        replace("/var/lib/dpkg/status", "install ok installed", "install ok half-configured"),
+        "package.state",
+        "/var/lib/dpkg/status",
+        "base-files 13.8+deb13u1 is half-configured",
+    ),
+    "interrupted": Case(write("/var/lib/dpkg/updates/0001"), "package.interrupted", "/var/lib/dpkg/updates/0001", "not finished"),
+    "missing file": Case(remove("/usr/bin/tool"), "package.missing_file", "/usr/bin/tool", "the package base-files"),
+    "modified file": Case(write("/usr/bin/tool", "changed\n"), "package.modified_file", "/usr/bin/tool", "the package base-files"),
+    "missing folder": Case(sealed_folder, "package.missing_folder", "/var/lib/misc", "the package base-files"),
+    # record
+    "no record": Case(remove("/etc/hyperscaler-image.json"), "record.missing", "/etc/hyperscaler-image.json", "is missing"),
+    "broken record": Case(write("/etc/hyperscaler-image.json", "{"), "record.invalid", "/etc/hyperscaler-image.json", "is not JSON"),
+    "record that is no object": Case(write("/etc/hyperscaler-image.json", "[]"), "record.invalid", "/etc/hyperscaler-image.json", "not a JSON object"),
+}
+NEEDS_ROOT = {"owner"}
+# The status of two packages is replaced.
+REPEATED = {"half-configured"}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> FakeImage:
+    """A tree without findings."""
+    return clean_image(tmp_path / "image")
+
+
+def findings_of(image: FakeImage, expected: Expectations = EXPECTED) -> list[Finding]:
+    return run_groups(GROUPS, image.subject(expected))[0]
+
+
+def test_a_clean_image_has_no_finding(image: FakeImage) -> None:
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_breaking_one_thing_is_found_by_one_rule(name: str, image: FakeImage) -> None:
+    if name in NEEDS_ROOT and os.geteuid() != 0:
+        pytest.skip("changing the owner of a file needs root")
+    case = CASES[name]
+    case.break_it(image)
+    found = [finding for finding in findings_of(image) if finding.rule not in case.also]
+    assert {(finding.rule, finding.path) for finding in found} == {(case.rule, case.path)}
+    assert len(found) == 1 or name in REPEATED
+    assert case.message in found[0].message
+    assert found[0].remedy.endswith(".")
+
+
+def test_every_rule_has_a_case() -> None:
+    tested = {case.rule for case in CASES.values()} | {rule.id for rule in _inspect_disk.RULES} | {"waiver.unused"}
+    assert tested == {rule.id for rule in RULES}
+
+
+def test_rule_names_are_unique() -> None:
+    names = [rule.id for rule in RULES]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_a_missing_record_is_an_error_when_it_is_required(image: FakeImage) -> None:
+    image.remove("/etc/hyperscaler-image.json")
+    assert [finding.severity for finding in findings_of(image)] == [Severity.WARNING]
+    assert [finding.severity for finding in findings_of(image, Expectations(archive_domains=("debian.org",), require_record=True))] == [Severity.ERROR]
+
+
+def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
+    image.write("/var/lib/dpkg/status", "")
+    assert "package.database" in {finding.rule for finding in findings_of(image)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("/root/.ssh/authorized_keys", "# no key\n"),
+        ("/etc/grafana/grafana.ini", "[security]\ndisable_initial_admin_creation = true\n"),
+        ("/etc/grafana/grafana.ini", "[security]\nadmin_password = $__file{/run/secret}\n"),
+        ("/etc/slurm/slurmdbd.conf", "# StoragePass=x\nDbdHost=localhost\n"),
+        ("/etc/cloud/cloud.cfg.d/1.cfg", "ssh_pwauth: false\nusers:\n  - name: a\n    lock_passwd: true\n    passwd: '*'\n"),
+        ("/etc/iscsi/initiatorname.iscsi", "GenerateName=yes\n"),
+        ("/etc/hostname", "localhost\n"),
+        ("/opt/doc/how-to.txt", "The file begins with -----BEGIN PRIVATE KEY----- and so on.\n"),
+        ("/usr/share/doc/tool/key.pem", PEM),
+        ("/opt/core", "not a dump\n"),
+        ("/etc/apt/sources.list.d/a.list", "# deb http://192.168.1.5/debian trixie main\ndeb mirror+file:/etc/apt/sources.list.d/a.list trixie main\n"),
+        ("/home/person/.ssh/id_ed25519.pub", "ssh-ed25519 AAAA\n"),
+        ("/etc/sudoers.d/slurm", "slurm ALL=(root) NOPASSWD: /usr/sbin/reboot\n"),
+    ],
+)
+def test_what_only_looks_wrong_is_no_finding(name: str, content: str, image: FakeImage) -> None:
+    image.write(name, content, 0o640)
+    assert findings_of(image) == []
+
+
+def test_packaged_private_keys_are_examples(image: FakeImage) -> None:
+    image.write("/opt/package/test.pem", PEM)
+    image.append("/var/lib/dpkg/info/base-files.list", "/opt\n/opt/package\n/opt/package/test.pem\n")
+    assert findings_of(image) == []
+
+
+def test_files_that_dpkg_leaves_out_may_be_missing(image: FakeImage) -> None:
+    image.remove("/usr/bin/tool")
+    image.write("/etc/dpkg/dpkg.cfg.d/excludes", "path-exclude=/usr/bin/*\npath-include=/usr/bin/other\n")
+    assert findings_of(image) == []
+    image.write("/etc/dpkg/dpkg.cfg.d/excludes", "path-exclude=/usr/bin/*\npath-include=/usr/bin/t*\n")
+    assert [finding.rule for finding in findings_of(image)] == ["package.missing_file"]
+
+
+def test_diverted_files_are_compared_where_they_lie(image: FakeImage) -> None:
+    image.path("/usr/bin/tool").rename(image.path("/usr/bin/tool.packaged"))
+    image.write("/usr/bin/tool", "another tool\n")
+    image.write("/var/lib/dpkg/diversions", "/usr/bin/tool\n/usr/bin/tool.packaged\nother-package\n")
+    assert findings_of(image) == []
+
+
+def test_links_never_lead_out_of_the_image(image: FakeImage, tmp_path: Path) -> None:
+    (tmp_path / "secret.pem").write_text(PEM)
+    image.link("/opt/link", str(tmp_path))
+    image.link("/etc/outside.conf", "../../../secret.pem")
+    assert findings_of(image) == []
+    assert image.subject().tree.text("/etc/outside.conf") == ""

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What folders and lists of URLs offer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._package_source import check_file_name, folder_candidates, url_candidates
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.deb_stand_in import write_deb
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    path = write_deb(tmp_path, "beegfs-meta", "20:8.1.0", "amd64")
+    (tmp_path / "README").write_text("not a package", encoding="utf-8")
+    (candidate,) = folder_candidates(tmp_path, {})
+    assert (candidate.package.name, candidate.origin, candidate.sha256, candidate.proven) == ("beegfs-meta", str(path), digest(path), True)
+    assert folder_candidates(tmp_path, {path.name: digest(path).upper() + " "}) == [candidate]
+
+
+@pytest.mark.parametrize(
+    ("checksums", "message"),
+    [
+        ({"beegfs-meta_8.1.0_amd64.deb": "0" * 64}, "but " + "0" * 64 + " is expected"),
+        ({"other.deb": "0" * 64}, "there is no checksum for beegfs-meta_8.1.0_amd64.deb"),
+        ({"beegfs-meta_8.1.0_amd64.deb": "", "gone.deb": ""}, "there is a checksum for gone.deb, but no such file"),
+        ({"beegfs-meta_8.1.0_amd64.deb": ""}, "but  is expected"),
+    ],
+)
+def test_checksums_of_a_folder(tmp_path: Path, checksums: dict[str, str], message: str) -> None:
+    write_deb(tmp_path, "beegfs-meta", "20:8.1.0", "amd64")
+    with pytest.raises(ImageError, match=re.escape(message)):
+        folder_candidates(tmp_path, checksums)
+
+
+def test_unfit_folders(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"it has no files that end in \.deb"):
+        folder_candidates(tmp_path, {})
+    with pytest.raises(ImageError, match=r"Cannot look for packages in .*/none: No such file"):
+        folder_candidates(tmp_path / "none", {})
+    for name in ("a\nb.deb", "a b.deb"):
+        path = write_deb(tmp_path, "beegfs-meta", "1", "all", file_name=name)
+        with pytest.raises(ImageError, match="its name has spaces or control characters"):
+            folder_candidates(tmp_path, {})
+        path.unlink()
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> t.Callable[..., t.Any]:
+    (tmp_path / "incoming").mkdir()
+
+    def run(*entries: tuple[str, str], known: dict[str, Package] | None = None) -> t.Any:
+        return url_candidates([{"url": url, "sha256": sum_} for url, sum_ in entries], known or {}, tmp_path / "incoming", Policy(retries=0))
+
+    return run
+
+
+def test_urls(tmp_path: Path, fetch: t.Callable[..., t.Any]) -> None:
+    path = write_deb(tmp_path, "beegfs-meta", "20:8.1.0", "amd64")
+    (candidate,) = fetch((path.as_uri(), digest(path)))
+    assert candidate.package.name == "beegfs-meta"
+    assert Path(candidate.local).read_bytes() == path.read_bytes()
+
+
+def test_known_files_are_not_fetched(fetch: t.Callable[..., t.Any]) -> None:
+    package = Package("beegfs-meta", "20:8.1.0", "amd64")
+    (candidate,) = fetch(("file:///nowhere/beegfs-meta_8.1.0_amd64.deb", "A" * 64), known={"a" * 64: package})
+    assert candidate.package == package
+    assert not candidate.proven
+
+
+def test_unfit_urls(tmp_path: Path, fetch: t.Callable[..., t.Any]) -> None:
+    path = write_deb(tmp_path, "beegfs-meta", "20:8.1.0", "amd64")
+    with pytest.raises(ImageError, match="its sha256 is that of another entry"):
+        fetch((path.as_uri(), digest(path)), (path.as_uri(), digest(path)))
+    with pytest.raises(ImageError, match="Nothing is downloaded without a checksum"):
+        fetch((path.as_uri(), ""))
+    path.write_bytes(b"<html>")
+    with pytest.raises(IntegrityError, match=f"Cannot use the package {re.escape(path.as_uri())}: it is not an ar archive"):
+        fetch((path.as_uri(), digest(path)))
+
+
+@pytest.mark.parametrize("name", ["..", "..%2Fx.deb", "%2e%2e%2f%2e%2e%2fx.deb", "x.rpm", ".x.deb", "a%0ab.deb", "a%00.deb", "a%20b.deb", ""])
+def test_names_that_are_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="is not the name of a package file"):
+        check_file_name(f"https://example.com/a/{name}")
+
+
+def test_names_that_are_accepted() -> None:
+    check_file_name("https://example.com/a/beegfs-meta_20%3a8.1.0%2bx~1_amd64.deb?token=x")
