@@ -135,7 +135,7 @@ class Connection(ConnectionBase):
         guarded = f'[ "$(readlink /proc/{pid}/ns/mnt)" = {namespace} ] || exit {NOT_OPEN}; exec {shlex.join(inside)}'
         return [*self._become, "/bin/sh", "-c", guarded]
 
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: ARG002 (Ansible gives it)
         """Run a command inside the image; its exit code, output and errors are returned."""
         self._connect()
         display.vvv(f"EXEC {cmd}", host=self._state["path"])

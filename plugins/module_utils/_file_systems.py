@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import IntegrityError, LayoutError
 

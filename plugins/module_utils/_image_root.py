@@ -76,9 +76,11 @@ def open_image(wanted: Wanted) -> dict[str, t.Any]:
         table = _grow(wanted, read_table(wanted.path))
         device = attach_disk(wanted.path, table)
         try:
-            return hold(_plan(wanted, device, table), wanted.state_file, wanted.owner, lock, _own_cache(wanted))
+            state = hold(_plan(wanted, device, table), wanted.state_file, wanted.owner, lock, _own_cache(wanted))
         finally:
             release_when_unused(device)
+        _give_to_owner_of_folder(wanted)
+        return state
     finally:
         os.close(lock)
 
@@ -107,6 +109,13 @@ def close_image(path: Path, state_file: Path, *, trim: bool) -> dict[str, t.Any]
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise ImageError("Cannot open an image: mounting needs root. Run the task with become, or the playbook as root.")
+
+
+def _give_to_owner_of_folder(wanted: Wanted) -> None:
+    """Root opens the image, but the build root belongs to the user who builds."""
+    folder = wanted.path.parent.stat()
+    for path in (wanted.path, wanted.lock_file, wanted.state_file, wanted.state_file.with_name("keeper.log"), wanted.state_file.with_name("root")):
+        os.chown(path, folder.st_uid, folder.st_gid)
 
 
 def _lock(wanted: Wanted) -> int:
@@ -160,7 +169,8 @@ def _grow(wanted: Wanted, table: PartitionTable) -> PartitionTable:
         return table
     if wanted.size < current:
         raise LayoutError(
-            f"Cannot make {wanted.path} {wanted.size} bytes large: its base image is {current} bytes large already. Ask for a disk_size of at least {-(-current // 2**30)}G."
+            f"Cannot make {wanted.path} {wanted.size} bytes large: its base image is {current} bytes large already. "
+            f"Ask for a disk_size of at least {-(-current // 2**30)}G."
         )
     if not table.partitions:
         raise LayoutError(f"Cannot grow {wanted.path}: its partition table is empty. Use a disk image of an installed system.")
@@ -246,6 +256,7 @@ def _await_detached(path: Path) -> None:
     while attached_devices(path):
         if time.monotonic() > deadline:
             raise BusyError(
-                f"Cannot release {path}: its loop device is still in use {RELEASE_TIMEOUT:g} s after closing. Something else has mounted it: look at losetup and /proc/mounts."
+                f"Cannot release {path}: its loop device is still in use {RELEASE_TIMEOUT:g} s after closing. "
+                "Something else has mounted it: look at losetup and /proc/mounts."
             )
         signal.sigtimedwait([signal.SIGUSR2], 0.02)

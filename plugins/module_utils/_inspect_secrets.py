@@ -41,12 +41,13 @@ GRAFANA = error("secret.grafana", "Set disable_initial_admin_creation = true, or
 CLOUD_CONFIG = error("secret.cloud_config", "Remove the password; give keys or passwords to cloud-init in the user data of each machine.")
 
 ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
-    (MUNGE, "is a MUNGE key or seed, which every cluster from this image would share.", ("/etc/munge/munge.key", "/var/lib/munge/munge.seed")),
+    (MUNGE, "is a MUNGE key or seed, which every cluster from this image would share.", ("/etc/munge/munge.key", "/var/lib/munge/*seed")),
     (
         SLURM,
         "is a key of Slurm, which every cluster from this image would share.",
-        ("/etc/slurm/slurm.key", "/etc/slurm/*jwt*.key", "/etc/slurm/*.jwks", "/etc/slurm/jwks*.json", "/var/lib/slurm/**/*.key"),
+        ("/etc/slurm/*.key", "/etc/slurm/*.jwks", "/etc/slurm/jwks*.json", "/var/lib/slurm/**/*.key", "/var/spool/slurm*/**/*.key"),
     ),
+    (CREDENTIALS, "identifies the machine to a service.", ("/etc/krb5.keytab", "/etc/docker/key.json", "/var/lib/tailscale/*.state")),
     (BEEGFS, "is the connection secret of BeeGFS.", ("/etc/beegfs/*[cC]onn*[aA]uth*",)),
     (WIREGUARD, "is a key of WireGuard.", ("/etc/wireguard/*.key", "/etc/wireguard/*private*")),
     (
@@ -92,6 +93,8 @@ CREDENTIAL_FILES = (
     ".pgpass",
     ".gnupg/private-keys-v1.d/*",
     ".ssh/id_*",
+    ".apptainer/*.json",
+    ".apptainer/remote.yaml",
 )
 
 
@@ -137,6 +140,7 @@ TEXTS = (
         re.compile(r"https?://[^\s/@:]+:[^\s/@]+@"),
         "holds a password in an address.",
     ),
+    Text(CREDENTIALS, ("/var/cache/debconf/passwords.dat",), re.compile(r"^Value:\s*\S", re.MULTILINE), "holds a password that a package asked for."),
     Text(DATABASE, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
     Text(
         CLOUD_CONFIG,
@@ -183,7 +187,7 @@ def check_accounts(subject: Subject) -> t.Iterator[Finding]:
 
 def _check_passwords(subject: Subject) -> t.Iterator[Finding]:
     names = {user.name for user in subject.tree.users}
-    for path, what in (("/etc/shadow", "user"), ("/etc/gshadow", "group")):
+    for path, what in (("/etc/shadow", "user"), ("/etc/shadow-", "user"), ("/etc/gshadow", "group"), ("/etc/gshadow-", "group")):
         for line in significant_lines(subject.tree.text(path)):
             name, secret = [*line.split(":"), ""][:2]
             if not secret and what == "user" and name in names:

@@ -80,7 +80,8 @@ def _mount_root(plan: RootPlan) -> None:
             _mount("--types", kind.name, "--options", f"{kind.options},subvol={name}", plan.root.node, root)
     if not _is_root(plan.mount_point):
         raise LayoutError(
-            f"partition {plan.root.number} holds {kind.name} but no /etc/os-release, so it is not the root file system of a Linux system. Use an image of an installed system."
+            f"partition {plan.root.number} holds {kind.name} but no /etc/os-release, so it is not the root file system of a Linux system. "
+            "Use an image of an installed system."
         )
     if kind.grow_mounted:
         grow(kind, plan.root.node, root)
@@ -106,7 +107,8 @@ def _mount_fstab(plan: RootPlan) -> tuple[list[str], list[str]]:
         if volume is None:
             if {"nofail", "noauto"}.isdisjoint(entry.options):
                 raise LayoutError(
-                    f"/etc/fstab mounts {entry.source} at {entry.target}, but no partition of the image has that name; such an image would not boot. Correct its fstab."
+                    f"/etc/fstab mounts {entry.source} at {entry.target}, but no partition of the image has that name; such an image would not boot. "
+                    "Correct its fstab."
                 )
             continue
         target = _open_files.inside(plan.mount_point, entry.target)

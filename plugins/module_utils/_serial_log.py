@@ -198,6 +198,11 @@ def final_failure(text: str) -> Diagnosis | None:
     return _first_match(text, [rule for rule in RULES if rule.final])
 
 
+def booted(text: str) -> bool:
+    """Whether the guest shows its login prompt or has reached its target."""
+    return _BOOTED.search(text) is not None
+
+
 def seeded(text: str) -> bool:
     """Whether cloud-init is done: an account that is refused now stays refused."""
     return _SEEDED.search(text) is not None
@@ -244,7 +249,7 @@ def _unmatched(text: str, ssh: SshOutcome) -> Diagnosis:
             "Nothing was written to the serial console.",
             "The firmware found nothing to start, or the image has no console on ttyS0: add console=ttyS0,115200 to the kernel command line.",
         )
-    if not _BOOTED.search(text):
+    if not booted(text):
         step = "The kernel started, but the boot did not end in time." if kernel_started(text) else "The boot stopped before the kernel wrote anything."
         return Diagnosis("boot_incomplete", step, "Look at the last lines of the console; give a slow host a longer timeout.", lines)
     if ssh.stage == "silent":

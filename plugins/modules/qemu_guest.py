@@ -266,6 +266,7 @@ msg:
   type: str
 """
 
+import contextlib
 import re
 import typing as t
 from pathlib import Path
@@ -274,7 +275,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator import select
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_boot import BootWait, wait_for_boot
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_watch import playbook_pid, watch
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -356,9 +357,10 @@ def tie(p: dict[str, t.Any], files: GuestFiles, record: GuestRecord) -> int | No
         raise GuestError(f"Cannot tie the guest {p['name']} to the process {pid}: there is no such process. Correct owner_pid.")
 
     def end_guest() -> None:
-        with guest_lock(files):
-            current = find_guest(files)
-            if current is not None and current.process == record.process:
+        # A task that still waits for the guest holds the lock; it sees the end of QEMU and removes the files itself.
+        record.process.end()
+        with contextlib.suppress(BusyError), guest_lock(files):
+            if find_guest(files) is None:
                 stop_guest(files, powerdown=0)
 
     watch(owner, record.process, end_guest)

@@ -308,6 +308,9 @@ CASES = {
         "private key",
     ),
     "password": Case(append("/etc/shadow", "debian:$y$j9T$abc$def:20000:0:99999:7:::\n"), "secret.password", "/etc/shadow", "user debian a password"),
+    "password in the backup": Case(
+        write("/etc/shadow-", "debian:$y$j9T$abc$def:20000:0:99999:7:::\n", 0o640), "secret.password", "/etc/shadow-", "user debian a password"
+    ),
     "group password": Case(append("/etc/gshadow", "admin:$6$abc::\n"), "secret.password", "/etc/gshadow", "group admin a password"),
     "empty password": Case(replace("/etc/shadow", "nobody:*:", "nobody::"), "secret.empty_password", "/etc/shadow", "nobody an empty password"),
     "empty password in passwd": Case(replace("/etc/passwd", "nobody:x:", "nobody::"), "secret.empty_password", "/etc/passwd", "nobody an empty password"),
@@ -327,6 +330,13 @@ CASES = {
         "secret.credentials",
         "/etc/apt/auth.conf.d/a.conf",
         "password of a package archive",
+    ),
+    "keytab": Case(write("/etc/krb5.keytab"), "secret.credentials", "/etc/krb5.keytab", "identifies the machine"),
+    "debconf": Case(
+        write("/var/cache/debconf/passwords.dat", "Name: a/b\nTemplate: a/b\nValue: secret\n", 0o600),
+        "secret.credentials",
+        "/var/cache/debconf/passwords.dat",
+        "a package asked for",
     ),
     "database": Case(write("/var/lib/mysql/ibdata1"), "secret.database", "/var/lib/mysql/ibdata1", "MariaDB"),
     "grafana": Case(

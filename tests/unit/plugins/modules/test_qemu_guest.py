@@ -195,18 +195,42 @@ def test_check_mode_ends_nothing(run: Run, host: FakeHost) -> None:
     assert host.current is not None
 
 
-def test_the_owner_is_watched(run: Run, host: FakeHost) -> None:
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, host: FakeHost) -> list[ProcessIdentity]:
+    """The processes that were ended."""
+    found: list[ProcessIdentity] = []
+
+    def end(process: ProcessIdentity) -> None:
+        found.append(process)
+        if host.current is not None and host.current.process == process:
+            host.current = None
+
+    monkeypatch.setattr(ProcessIdentity, "end", end)
+    return found
+
+
+def test_the_guest_ends_with_its_owner(run: Run, host: FakeHost, ended: list[ProcessIdentity]) -> None:
     result = run(owner_pid=os.getpid())
     assert result["guest"]["owner_pid"] == os.getpid()
     assert host.watched == [(ProcessIdentity.of(os.getpid()), ProcessIdentity(4711, 1, "b"))]
     host.end_guest()
+    assert ended == [ProcessIdentity(4711, 1, "b")]
     assert host.stopped == [0]
 
 
-def test_the_watcher_leaves_the_next_guest_alone(run: Run, host: FakeHost) -> None:
+def test_the_guest_ends_with_its_owner_while_a_task_waits_for_it(run: Run, host: FakeHost, ended: list[ProcessIdentity]) -> None:
+    run(owner_pid=os.getpid())
+    with guest_lock(host.files):
+        host.end_guest()
+    assert ended == [ProcessIdentity(4711, 1, "b")]
+    assert host.stopped == []
+
+
+def test_the_watcher_leaves_the_files_of_the_next_guest_alone(run: Run, host: FakeHost, ended: list[ProcessIdentity]) -> None:
     run(owner_pid=os.getpid())
     host.current = GuestRecord(ProcessIdentity(5000, 9, "b"), {"name": "g"})
     host.end_guest()
+    assert ended == [ProcessIdentity(4711, 1, "b")]
     assert host.stopped == []
 
 
