@@ -75,5 +75,7 @@ def _sentence(change: str) -> str:
     if variable:
         return f"variable {variable.group(1)}"
     section, _dot, rest = change.partition(".")
-    names = {"base": "the base image: ", "definition": "variable ", "tools": "tool ", "files": "input file ", "builder": "the builder: "}
+    if section == "builder":
+        return f"the code of the collection changed ({rest.split(' changed ')[0]})"
+    names = {"base": "the base image: ", "definition": "variable ", "tools": "tool ", "files": "input file "}
     return f"{names[section]}{rest}" if section in names else change

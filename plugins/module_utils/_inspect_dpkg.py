@@ -20,6 +20,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree i
 INFO = "/var/lib/dpkg/info"
 DATABASE_LIMIT = 1 << 27
 CHUNK = 1 << 22
+# More than there are CPUs: most files are small, and their reader waits for the loop device.
+WORKERS = 8
 # Programs make these folders again; the FHS lets anybody empty /var/cache, and /run is empty at every boot.
 RECREATED = ("/var/cache/", "/run/", "/var/lib/apt/lists/")
 
@@ -130,9 +132,8 @@ class PackageDatabase:
         absent = [FileFault(record.package, record.path, Fault.MISSING) for entry, record in found if entry is None]
         # In the order of the inodes the disk is read almost from front to back.
         present = [record for _inode, record in sorted(((entry.inode, record) for entry, record in found if entry), key=lambda pair: pair[0])]
-        workers = min(8, os.cpu_count() or 1)
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(self._compare, (present[number::workers] for number in range(workers))))
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            parts = list(pool.map(self._compare, (present[number::WORKERS] for number in range(WORKERS))))
         return absent + sorted((fault for part in parts for fault in part), key=lambda fault: fault.path)
 
     def missing_names(self) -> t.Iterator[tuple[str, str]]:

@@ -25,6 +25,15 @@ def attach_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -
     losetup = Command("losetup", reason="attach disk images", package="mount")
     mode = ["--read-only"] if read_only else []
     device = losetup.run("--find", "--show", "--partscan", *mode, "--", path, attempt=f"attach {path} as a loop device").stdout.strip()
+    try:
+        _announce(device, table, path)
+    except BaseException:
+        release_when_unused(device)
+        raise
+    return device
+
+
+def _announce(device: str, table: PartitionTable, path: Path) -> None:
     addpart = Command("addpart", reason="announce partitions to the kernel", package="util-linux")
     for partition in table.partitions:
         node = Path(partition_node(device, partition.number))
@@ -32,7 +41,6 @@ def attach_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -
             start, size = str(partition.start // SECTOR), str(partition.size // SECTOR)
             addpart.run(device, str(partition.number), start, size, attempt=f"announce partition {partition.number} of {path}")
         _make_node(node)
-    return device
 
 
 def partition_node(device: str, number: int) -> str:

@@ -11,6 +11,7 @@ import re
 import typing as t
 from pathlib import Path
 
+from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 
 SSH_HOST = "127.0.0.1"
@@ -111,6 +112,33 @@ class Firmware:
 
     code: Path
     variables: Path
+
+
+def settings_from(params: t.Mapping[str, t.Any]) -> GuestSettings:
+    """The settings in the options of the module, with absolute paths. Raises GuestError for options that cannot be right."""
+    name = params["name"]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise GuestError(f"Cannot name a guest {name!r}: use letters, digits, dots, dashes and underscores.")
+    for option in ("work_dir", "image", "seed"):
+        if params[option] is not None and not Path(params[option]).exists():
+            raise GuestError(f"Cannot work on the guest {name}: {option} {params[option]} does not exist. Create it or correct the path.")
+    size = params["disk_size"] or "0"
+    try:
+        disk = human_to_bytes(size.lstrip("+"))
+    except ValueError as error:
+        raise GuestError(f"Cannot use the disk_size {size!r}: {error}. Write it like 20G or +1G.") from error
+    folder = Path(params["work_dir"]).absolute()
+    return GuestSettings(
+        name=name,
+        work_dir=folder,
+        image=Path(params["image"] or "").absolute(),
+        serial_log=Path(params["serial_log"]).absolute() if params["serial_log"] else folder / "serial.log",
+        memory_mib=params["memory"],
+        seed=Path(params["seed"]).absolute() if params["seed"] else None,
+        disk_size=0 if size.startswith("+") else disk,
+        disk_growth=disk if size.startswith("+") else 0,
+        **{key: params[key] for key in ("image_format", "firmware", "cpus", "ssh_port", "accelerator", "outbound", "allow_reboot")},
+    )
 
 
 def find_firmware(kind: str, pairs: t.Sequence[tuple[str, str]] = FIRMWARE_PAIRS) -> Firmware | None:

@@ -151,6 +151,8 @@ RULES: tuple[Rule, ...] = (
 _BOOTED = re.compile(r"(?:^|\s)\S+ login:\s*$|Reached target .*(?:multi-user\.target|Multi-User System)", re.MULTILINE)
 _SEEDED = re.compile(r"Cloud-init v\.? ?\S+ finished at|Reached target .*cloud-init\.target")
 _CLOUD_INIT = re.compile(r"cloud-init\[\d+\]: Cloud-init v|Cloud-init v\.? ?\S+ (?:running|finished)")
+# cloud-init shows each new host key as a picture of 11 lines.
+_PICTURE = re.compile(r"cloud-init\[\d+\]: (?:\|.{17}\||\+-+\[[^]]+\]-+\+)\s*$")
 _KERNEL = re.compile(r"^\[\s+\d+\.\d+\] |Linux version \d", re.MULTILINE)
 
 
@@ -188,8 +190,8 @@ def kernel_started(text: str) -> bool:
 
 
 def tail(text: str, count: int = TAIL_LINES) -> list[str]:
-    """The last lines that are not empty."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    """The last lines that say something."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip() and not _PICTURE.search(line)]
     return lines[-count:]
 
 
@@ -260,7 +262,7 @@ def _unmatched(text: str, ssh: SshOutcome) -> Diagnosis:
             "and that no firewall blocks port 22.",
             _evidence(text, r"ci-info:|network|Network", 8) or lines,
         )
-    summary = f"The guest is up, but its SSH server is not{': ' + ssh.message if ssh.message else '.'}"
+    summary = f"The guest is up, but its SSH server is not{': ' + ssh.message.rstrip('.') if ssh.message else ''}."
     return Diagnosis("sshd_not_up", summary, "Make sure that the SSH server is installed, enabled and has host keys.", _evidence(text, r"ssh", 6) or lines)
 
 

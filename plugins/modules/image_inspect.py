@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Inspect a closed disk image before it is published."""
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ seealso:
 EXAMPLES = r"""
 - name: Inspect an image before it is packed
   hyperscaler.images.image_inspect:
-    path: /srv/build/work/hpc-compute/disk.raw
+    path: /srv/build/hpc-compute/disk.raw
     kernel_modules:
       - nvidia-current
     require_record: true
@@ -120,7 +121,7 @@ EXAMPLES = r"""
 
 - name: Accept one finding for a good reason
   hyperscaler.images.image_inspect:
-    path: /srv/build/work/appliance/disk.raw
+    path: /srv/build/appliance/disk.raw
     allowed:
       - rule: identity.hostname
         path: /etc/hostname

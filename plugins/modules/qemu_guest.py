@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
 from __future__ import annotations
 
@@ -168,9 +169,9 @@ EXAMPLES = r"""
 - name: Boot an image and wait until it can be logged in to
   hyperscaler.images.qemu_guest:
     name: cloud-base
-    work_dir: /srv/images/work/cloud-base
+    work_dir: /srv/images/boot/cloud-base
     image: /srv/images/cloud-base.qcow2
-    seed: /srv/images/work/cloud-base/seed.iso
+    seed: /srv/images/boot/cloud-base/seed.iso
     memory: 2048
     wait_for: login
     ssh_user: admin
@@ -181,7 +182,7 @@ EXAMPLES = r"""
 - name: End the guest and throw away what it wrote
   hyperscaler.images.qemu_guest:
     name: cloud-base
-    work_dir: /srv/images/work/cloud-base
+    work_dir: /srv/images/boot/cloud-base
     state: stopped
 """
 
@@ -267,19 +268,17 @@ msg:
 """
 
 import contextlib
-import re
 import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator import select
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_boot import BootWait, wait_for_boot
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_watch import playbook_pid, watch
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
-from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import SSH_HOST, GuestError, GuestFiles, GuestSettings
+from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import SSH_HOST, GuestError, GuestFiles, GuestSettings, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_process import GuestRecord, find_guest, guest_lock, start_guest, stop_guest
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import read_console, tail
 
@@ -309,32 +308,6 @@ ARGUMENTS: dict[str, t.Any] = {
     "powerdown_timeout": {"type": "int", "default": 30},
 }
 CONDITIONS: list[t.Any] = [("state", "started", ["image"]), ("wait_for", "login", ["ssh_user", "ssh_private_key"])]
-
-
-def settings_of(p: dict[str, t.Any]) -> GuestSettings:
-    """The settings of the guest, with absolute paths."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", p["name"]):
-        raise GuestError(f"Cannot name a guest {p['name']!r}: use letters, digits, dots, dashes and underscores.")
-    folder = Path(p["work_dir"]).absolute()
-    for path, what in ((p["work_dir"], "work_dir"), (p["image"], "image"), (p["seed"], "seed")):
-        if path and not Path(path).exists():
-            raise GuestError(f"Cannot work on the guest {p['name']}: {what} {path} does not exist. Create it or correct the path.")
-    size = p["disk_size"] or "0"
-    try:
-        disk_bytes = human_to_bytes(size.lstrip("+"))
-    except ValueError as error:
-        raise GuestError(f"Cannot use the disk_size {size!r}: {error}. Write it like 20G or +1G.") from error
-    return GuestSettings(
-        name=p["name"],
-        work_dir=folder,
-        image=Path(p["image"] or "").absolute(),
-        serial_log=Path(p["serial_log"]).absolute() if p["serial_log"] else folder / "serial.log",
-        memory_mib=p["memory"],
-        seed=Path(p["seed"]).absolute() if p["seed"] else None,
-        disk_size=0 if size.startswith("+") else disk_bytes,
-        disk_growth=disk_bytes if size.startswith("+") else 0,
-        **{key: p[key] for key in ("image_format", "firmware", "cpus", "ssh_port", "accelerator", "outbound", "allow_reboot")},
-    )
 
 
 def describe(settings: GuestSettings, record: GuestRecord | None) -> dict[str, t.Any]:
@@ -409,7 +382,7 @@ def main() -> t.NoReturn:
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=CONDITIONS, supports_check_mode=True)
     p = module.params
     try:
-        settings = settings_of(p)
+        settings = settings_from(p)
         files = GuestFiles(settings.work_dir)
         with guest_lock(files):
             current = find_guest(files)

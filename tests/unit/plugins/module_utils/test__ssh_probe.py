@@ -134,6 +134,14 @@ def test_a_silent_guest_costs_the_whole_time(guest: tuple[int, t.Any]) -> None:
     assert wait_for(Server(None, None, None, None), guest).until("banner", 0.5).stage == "silent"
 
 
+def test_a_guest_that_is_up_has_little_time_left_for_ssh(guest: tuple[int, t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ssh_probe, "SETTLE_SECONDS", 0.1)
+    server = Server(*[None] * 9)
+    wait = SshWait(SshTarget("127.0.0.1", server.port), guest[0], lambda: "[    9.1] x\nDebian GNU/Linux 13 g ttyS0\n\ng login: ", 2)
+    assert wait.until("banner", 60).stage == "silent"
+    assert server.count == 2
+
+
 def test_the_wait_ends_with_the_guest(guest: tuple[int, t.Callable[[], None]]) -> None:
     wait = wait_for(Server(None, None), guest)
     guest[1]()

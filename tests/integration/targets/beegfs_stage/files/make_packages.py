@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build stand-ins of BeeGFS packages with dpkg-deb, broken ones, and a signed repository of them."""

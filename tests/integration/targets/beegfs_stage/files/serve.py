@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Serve a folder on a free loopback port, which is written to a file, until the process is ended; each request is logged."""
