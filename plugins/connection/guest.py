@@ -77,7 +77,8 @@ class Connection(ConnectionBase):
         try:
             yield self._ssh
         except AnsibleConnectionFailure as error:
-            raise AnsibleError(explain_loss(str(error), Path(self.get_option("serial_log")))) from error
+            # With the error as its cause, Ansible would see an unreachable host again.
+            raise AnsibleError(explain_loss(str(error), Path(self.get_option("serial_log")))) from None
 
     def _connect(self) -> Connection:
         self._connected = True
