@@ -63,8 +63,8 @@ molecule: setup-test ## Guest roles in machines with systemd (SCENARIOS="contain
 e2e: setup-test ## Build, seal, inspect, pack and boot a small image
 	scripts/test-end-to-end
 
-bench: setup-test ## Measure builds, packing and downloads against plain tools
-	scripts/bench $(EXTRA)
+bench: setup-test ## Measure builds, packing and downloads against plain tools (IMAGES=hpc-controller)
+	scripts/bench $(IMAGES)
 
 clean: ## Remove what tests and builds left, but not finished images, caches of packages, or .venv
 	rm -rf .cache build/work .mypy_cache .ruff_cache .pytest_cache

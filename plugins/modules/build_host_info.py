@@ -86,6 +86,11 @@ available_memory:
   description: The available memory, in MiB.
   returned: success
   type: int
+msg:
+  description: The answer, as a sentence.
+  returned: success
+  type: str
+  sample: This machine can build images.
 """
 
 import typing as t
@@ -120,7 +125,7 @@ def main() -> t.NoReturn:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
-    module.exit_json(changed=False, tools=tools, free_space=free, available_memory=memory)
+    module.exit_json(changed=False, msg="This machine can build images.", tools=tools, free_space=free, available_memory=memory)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+msg:
+  description: The verdict, as a sentence.
+  returned: always
+  type: str
 findings:
   description: What the rules found and nobody allowed, errors first.
   returned: always
