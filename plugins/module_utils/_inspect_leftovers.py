@@ -81,7 +81,8 @@ INDEX_FILES = (
     (("/etc/npmrc", "/root/.npmrc"), re.compile(r"^\s*(?:@[^:]+:)?registry\s*=|_authToken", re.MULTILINE)),
 )
 PRIVATE_HOST = re.compile(
-    r"^(localhost|[^.:\[\]]+|.*\.(local|localdomain|lan|internal|home\.arpa|corp|test|example|invalid)|127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|169\.254\..*|\[.*\])$",
+    r"^(localhost|[^.:\[\]]+|.*\.(local|localdomain|lan|internal|home\.arpa|corp|test|example|invalid)|"
+    r"127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|169\.254\..*|\[.*\])$",
     re.IGNORECASE,
 )
 URI = re.compile(r"(?:mirror\+)?(https?|ftp|file|copy|cdrom|tor\+https?|mirror):(?://)?([^\s/]*)(/\S*)?")

@@ -248,4 +248,4 @@ def _is_ours(pid: int, files: GuestFiles) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return Path(os.fsdecode(arguments[0])).name == QEMU_PROGRAM 
+    return Path(os.fsdecode(arguments[0])).name == QEMU_PROGRAM and os.fsencode(files.pid) in arguments

@@ -135,6 +135,17 @@ def test_another_process_with_the_pid_is_left_alone(settings: GuestSettings) -> 
     assert stop_guest(files, powerdown=0) is None
 
 
+def test_the_guest_of_another_folder_is_left_alone(settings: GuestSettings, tmp_path: Path) -> None:
+    other = start_guest(settings, KVM)
+    files = GuestFiles(tmp_path / "mine")
+    files.folder.mkdir()
+    files.pid.write_text(f"{other.process.pid}\n", encoding="ascii")
+    write_record(other, files)
+    assert find_guest(files) is None
+    assert stop_guest(files, powerdown=0) is None
+    assert other.process.alive()
+
+
 @pytest.mark.parametrize("change", [{"start": 1}, {"boot": "another"}])
 def test_a_recycled_pid_is_not_the_recorded_guest(settings: GuestSettings, change: dict[str, t.Any]) -> None:
     record = start_guest(settings, KVM)
