@@ -30,7 +30,7 @@ class Source:
     @property
     def kind(self) -> str | None:
         """``archive`` or ``security`` for a source of Debian, None for any other."""
-        base, _, pocket = self.suite.rstrip("/").replace("/updates", "-security").partition("-")
+        base, _separator, pocket = self.suite.rstrip("/").replace("/updates", "-security").partition("-")
         if base not in DEBIAN_SUITES:
             return None
         return SECURITY if pocket == "security" else ARCHIVE
@@ -64,7 +64,7 @@ def _fields(stanza: str) -> dict[str, str]:
         if line[:1].isspace():
             fields[name] = f"{fields.get(name, '')} {line.strip()}"
         elif ":" in line:
-            name, _, value = line.partition(":")
+            name, _separator, value = line.partition(":")
             name = name.strip().lower()
             fields[name] = value.strip()
     return fields

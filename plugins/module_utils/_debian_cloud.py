@@ -151,7 +151,7 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
 
 def parse_manifest_digest(text: t.Any, source: str) -> str:
     """Turn ``sha512:<base64 without padding>`` into hex digits."""
-    algorithm, _, encoded = str(text).partition(":")
+    algorithm, _separator, encoded = str(text).partition(":")
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -116,7 +116,6 @@ class PackageDatabase:
         files = ("/etc/dpkg/dpkg.cfg", *(f"/etc/dpkg/dpkg.cfg.d/{name}" for name in self._tree.names("/etc/dpkg/dpkg.cfg.d")))
         return tuple(parse_filters("\n".join(self._tree.text(path) for path in files)))
 
-    @functools.cache  # noqa: B019 (lives as long as one inspection)
     def excluded(self, path: str) -> bool:
         """Whether the image's dpkg was told not to unpack a path."""
         verdict = False

@@ -171,7 +171,8 @@ class Planner:
             self._add(rule, "removed", path)
             return True
         before = len(self.plan.effects)
-        whole = all([self._remove(rule, path / name) for name in sorted(_names(path))])
+        outcomes = [self._remove(rule, path / name) for name in sorted(_names(path))]
+        whole = all(outcomes)
         if whole:
             size = sum(effect.size for effect in self.plan.effects[before:])
             del self.plan.effects[before:]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure a build, by stage and by role, against mmdebstrap of the same packages with the same warm package cache, in one run.

@@ -65,7 +65,7 @@ def test_sectors_of_4096_bytes() -> None:
 def test_an_empty_table() -> None:
     table = parse_table({"partitiontable": {"label": "gpt", "device": "d"}})
     with pytest.raises(LayoutError, match="the partition table is empty"):
-        _ = table.last
+        table.last  # noqa: B018 (reading it is the test)
     with pytest.raises(LayoutError, match="Cannot find partition 1: the table has no partition"):
         table.get(1)
 

@@ -56,7 +56,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> t.Callable[..
 
     def start(*answers: Answer | t.Callable[[Request], Answer]) -> Server:
         server = Server(*answers)
-        monkeypatch.setattr(requests.Session, "get", lambda *arguments, **options: server.get(*arguments, **options))
+        monkeypatch.setattr(requests.Session, "get", lambda *arguments, **options: server.get(*arguments, **options))  # pylint: disable=unnecessary-lambda
         return server
 
     return start

@@ -24,7 +24,7 @@ POLICY = transport.Policy(connect_timeout=3, stall_timeout=7)
 
 def serve(monkeypatch: pytest.MonkeyPatch, *answers: t.Any) -> Server:
     server = Server(*answers)
-    monkeypatch.setattr(requests.Session, "get", lambda *arguments, **options: server.get(*arguments, **options))
+    monkeypatch.setattr(requests.Session, "get", lambda *arguments, **options: server.get(*arguments, **options))  # pylint: disable=unnecessary-lambda
     return server
 
 
@@ -303,7 +303,7 @@ def test_connection_errors(monkeypatch: pytest.MonkeyPatch, error: Exception, ki
     serve(monkeypatch, error)
     with pytest.raises(DownloadError) as raised:
         read(URL)
-    assert type(raised.value) is kind
+    assert type(raised.value) is kind  # pylint: disable=unidiomatic-typecheck
     assert f"Cannot read {URL}: {says}" in str(raised.value)
     assert raised.value.details["cause"] == cause
 

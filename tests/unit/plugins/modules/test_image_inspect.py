@@ -31,7 +31,7 @@ class FakeInspection:
     def __call__(self, path: Path, expectations: Expectations) -> Inspection:
         self.calls.append((path, expectations))
         if self.error:
-            raise self.error
+            raise self.error  # pylint: disable=raising-bad-type
         return Inspection(self.findings, ({"partition": 1},), {"disk": 0.1}, (), 12, 345, {"id": "debian"})
 
 

@@ -32,7 +32,7 @@ class FakePacker:
     def pack(self, *, dry_run: bool) -> PackResult:
         self.requests.append((self._request, dry_run))
         if self.error:
-            raise self.error
+            raise self.error  # pylint: disable=raising-bad-type
         return self.result
 
 

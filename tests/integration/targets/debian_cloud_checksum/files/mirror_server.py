@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in ("/requests", "/forget", "/quit"):
             self.control()
             return
-        kind, _, relative = self.path.lstrip("/").partition("/")
+        kind, _separator, relative = self.path.lstrip("/").partition("/")
         State.asked.append({"path": "/" + relative, "range": self.headers.get("Range", ""), "if_range": self.headers.get("If-Range", "")})
         State.seen[self.path] += 1
         path = State.root / relative

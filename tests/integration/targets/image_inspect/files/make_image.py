@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make a small disk image that keeps every rule: GPT, boot code, EFI system partition and a root file system.

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write disks of 1 MiB whose boot sectors do one thing each: usage: make_disks.py FOLDER."""

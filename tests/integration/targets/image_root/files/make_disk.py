@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make a small disk image whose root file system has a shell: make_disk PATH LAYOUT FILE_SYSTEM [TROUBLE]."""
