@@ -31,8 +31,8 @@ setup-test:
 images: setup-images ## Build and prove the images (IMAGES=cloud-base for one, EXTRA="-e …")
 	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') $(EXTRA)
 
-test: setup-test ## Run every check below but the benchmark
-	@scripts/test lint units sanity collection integration molecule e2e
+test: setup-test ## Run every check below but Molecule and the benchmark
+	@scripts/test lint units sanity collection integration e2e
 
 lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
 	ruff check .

@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
             return Path(in_collection[1])
         folders = [
             Path(self._loader.get_basedir()) / "roles",
-            *(Path(folder).expanduser() for folder in constants.config.get_config_value("DEFAULT_ROLES_PATH")),
+            *(Path(folder).expanduser() for folder in constants.DEFAULT_ROLES_PATH),  # type: ignore[attr-defined]
         ]
         for folder in folders:
             if (folder / name).is_dir():
