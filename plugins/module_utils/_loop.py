@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
@@ -69,16 +67,6 @@ def release_disk(path: Path) -> list[str]:
     for device in devices:
         release_when_unused(device)
     return devices
-
-
-@contextlib.contextmanager
-def attached_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -> t.Iterator[str]:
-    """Attach a disk image for the length of a block."""
-    device = attach_disk(path, table, read_only=read_only)
-    try:
-        yield device
-    finally:
-        release_when_unused(device)
 
 
 def _known(node: Path) -> bool:
