@@ -380,9 +380,9 @@ CASES = {
     "log": Case(write("/var/log/dpkg.log"), "log.content", "/var/log/dpkg.log", "log of the build"),
     "packages": Case(write("/var/cache/apt/archives/a_1_amd64.deb"), "cache.packages", "/var/cache/apt/archives/a_1_amd64.deb", "downloaded package"),
     "lists": Case(
-        write("/var/lib/apt/lists/deb.debian.org_dists_trixie_InRelease"),
+        write("/var/lib/apt/lists/archive.distribution.org_dists_trixie_InRelease"),
         "cache.index",
-        "/var/lib/apt/lists/deb.debian.org_dists_trixie_InRelease",
+        "/var/lib/apt/lists/archive.distribution.org_dists_trixie_InRelease",
         "package list",
     ),
     "pip": Case(lambda image: image.folder("/root/.cache/pip"), "cache.user", "/root/.cache/pip", "cache of the build"),
@@ -400,7 +400,7 @@ CASES = {
     "mirror list": Case(write("/etc/apt/mirrors/debian.list", "http://mirror/debian\n"), "apt.private_mirror", "/etc/apt/mirrors/debian.list", "names mirror"),
     "folder of the build host": Case(write(SOURCES, "deb file:/srv/packages ./\n"), "apt.private_mirror", SOURCES, "names /srv/packages"),
     "unlisted host": Case(write(SOURCES, "deb https://packages.vendor.com/debian trixie main\n"), "apt.unlisted_host", SOURCES, "packages.vendor.com"),
-    "trusted": Case(write(SOURCES, "deb [trusted=yes] https://deb.debian.org/debian trixie main\n"), "apt.trusted", SOURCES, "signatures"),
+    "trusted": Case(write(SOURCES, "deb [trusted=yes] https://archive.distribution.org/debian trixie main\n"), "apt.trusted", SOURCES, "signatures"),
     "proxy": Case(write("/etc/environment", "https_proxy=http://10.0.0.1:3128\n"), "network.proxy", "/etc/environment", "sets a proxy"),
     "package index": Case(write("/etc/pip.conf", "[global]\nindex-url = http://10.0.0.1/simple\n"), "network.package_index", "/etc/pip.conf", "package index"),
     # permissions
@@ -477,7 +477,7 @@ def test_rule_names_are_unique() -> None:
 def test_a_missing_record_is_an_error_when_it_is_required(image: FakeImage) -> None:
     image.remove("/etc/hyperscaler-image.json")
     assert [finding.severity for finding in findings_of(image)] == [Severity.WARNING]
-    assert [finding.severity for finding in findings_of(image, Expectations(archive_domains=("debian.org",), require_record=True))] == [Severity.ERROR]
+    assert [finding.severity for finding in findings_of(image, Expectations(archive_domains=("distribution.org",), require_record=True))] == [Severity.ERROR]
 
 
 def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:

@@ -289,7 +289,7 @@ def test_expand_needs_no_folder(root: Path) -> None:
     ("before", "after"),
     [
         ('Acquire::http::Proxy "http://10.0.0.1:3142";\n', ""),
-        ('Acquire::http::Proxy::deb.debian.org "DIRECT";\nAPT::Foo "1";\n', 'APT::Foo "1";\n'),
+        ('Acquire::http::Proxy::archive.distribution.org "DIRECT";\nAPT::Foo "1";\n', 'APT::Foo "1";\n'),
         ('acquire::HTTPS::proxy "x";\n', ""),
         ('Acquire::http::Proxy-Auto-Detect "/usr/bin/x";\n', ""),
         ('Acquire::http { Proxy "http://p"; Timeout "5"; };\n', 'Acquire::http {  Timeout "5"; };\n'),
