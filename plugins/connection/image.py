@@ -92,18 +92,27 @@ class Connection(ConnectionBase):
         host = connection_loader.get(f"ansible.builtin.{kind}", self._play_context, os.devnull)
         host.set_options(var_options=self.get_option("build_host_variables") if kind == "ssh" else {})
         self._build_host = host
-        self._become = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
         state_file = self.get_option("state_file")
-        rc, out, err = self._on_build_host([*self._become, "cat", "--", state_file])
-        if rc != 0:
-            reason = err.decode("utf-8", errors="replace").strip()
+        try:
+            self._state = json.loads(self._read_state(kind, state_file))
+        except OSError as error:
             raise AnsibleConnectionFailure(
-                f"Cannot run a task inside the image of {state_file}: the image is not open ({reason}). "
+                f"Cannot run a task inside the image of {state_file}: the image is not open ({error.strerror}). "
                 "Open it with hyperscaler.images.image_root first; nothing was run."
-            )
-        self._state = json.loads(out)
+            ) from error
         self._connected = True
         return self
+
+    def _read_state(self, kind: str, state_file: str) -> bytes:
+        """The content of the state file; OSError when it cannot be read."""
+        if kind == "local" and os.geteuid() == 0:
+            # Every task reads it: this way none starts processes for that.
+            return Path(state_file).read_bytes()
+        self._become = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
+        rc, out, err = self._on_build_host([*self._become, "cat", "--", state_file])
+        if rc != 0:
+            raise OSError(rc, err.decode("utf-8", errors="replace").strip())
+        return out
 
     def _on_build_host(self, argv: list[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
         if self._build_host is None:

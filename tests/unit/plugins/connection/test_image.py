@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the connection to an opened image."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
+from ansible.playbook.play_context import PlayContext
+from ansible_collections.hyperscaler.images.plugins.connection import image
+
+STATE = {"path": "/srv/build/disk.raw", "mount_namespace": "mnt:[4026532999]", "first": {"pid": 4711}}
+
+
+class FakeHost:
+    """Stands for the connection to the build host: remembers what it was asked to run and answers by the first word."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], bytes | None]] = []
+        self.answers: dict[str, tuple[int, bytes, bytes]] = {"id": (0, b"0\n", b""), "cat": (0, json.dumps(STATE).encode(), b""), "/bin/sh": (0, b"out", b"")}
+        self.variables: dict[str, t.Any] = {}
+        self.closed = False
+
+    def set_options(self, *, var_options: dict[str, t.Any]) -> None:
+        self.variables = var_options
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        assert not sudoable
+        argv = shlex.split(cmd)
+        self.calls.append((argv, in_data))
+        return self.answers[next(word for word in argv if word not in ("sudo", "-n"))]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    fake = FakeHost()
+    monkeypatch.setattr(image.connection_loader, "get", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, t.Any]:
+    state = tmp_path / "root.json"
+    state.write_text(json.dumps(STATE), encoding="utf-8")
+    return {"state_file": str(state), "build_host_connection": "local", "build_host_variables": {"ansible_port": 2222}}
+
+
+@pytest.fixture
+def connection(host: FakeHost, options: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch) -> image.Connection:
+    del host
+    monkeypatch.setattr(image.os, "geteuid", lambda: 0)
+    plugin = image.Connection(PlayContext())
+    plugin.get_option = options.__getitem__  # type: ignore[method-assign]  # the options that Ansible would have set
+    return plugin
+
+
+def test_root_on_this_machine_starts_one_process_for_a_command(connection: image.Connection, host: FakeHost) -> None:
+    assert connection.exec_command("echo 'a b'", in_data=b"x") == (0, b"out", b"")
+    ((argv, stdin),) = host.calls
+    assert stdin == b"x"
+    assert argv[:2] == ["/bin/sh", "-c"]
+    guard, _semicolon, entry = argv[2].partition("; exec ")
+    assert guard == "[ \"$(readlink /proc/4711/ns/mnt)\" = 'mnt:[4026532999]' ] || exit 97"
+    words = shlex.split(entry)
+    assert words[:2] == ["nsenter", "--target=4711"]
+    assert words[-3:] == ["/bin/sh", "-c", "echo 'a b'"]
+    assert "SYSTEMD_OFFLINE=1" in words
+    assert host.variables == {}
+
+
+def test_others_use_sudo(connection: image.Connection, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image.os, "geteuid", lambda: 1000)
+    host.answers["id"] = (0, b"1000\n", b"")
+    connection.exec_command("true")
+    assert [argv[:4] for argv, _stdin in host.calls[1:]] == [["sudo", "-n", "cat", "--"], ["sudo", "-n", "/bin/sh", "-c"]]
+
+
+def test_another_machine_is_asked_over_ssh(connection: image.Connection, host: FakeHost, options: dict[str, t.Any]) -> None:
+    options["build_host_connection"] = "ssh"
+    connection.exec_command("true")
+    assert [argv[0] for argv, _stdin in host.calls] == ["id", "cat", "/bin/sh"]
+    assert host.variables == {"ansible_port": 2222}
+
+
+@pytest.mark.parametrize("kind", ["local", "ssh"])
+def test_nothing_runs_when_the_image_is_not_open(connection: image.Connection, host: FakeHost, options: dict[str, t.Any], kind: str) -> None:
+    options["build_host_connection"] = kind
+    options["state_file"] += ".gone"
+    host.answers["cat"] = (1, b"", b"No such file or directory\n")
+    with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \(No such file or directory\).*nothing was run"):
+        connection.exec_command("true")
+    assert all(argv[0] != "/bin/sh" for argv, _stdin in host.calls)
+
+
+def test_nothing_runs_when_the_image_was_closed_meanwhile(connection: image.Connection, host: FakeHost) -> None:
+    host.answers["/bin/sh"] = (97, b"", b"")
+    with pytest.raises(AnsibleConnectionFailure, match=r"/srv/build/disk\.raw: the image was closed meanwhile"):
+        connection.exec_command("true")
+
+
+def test_files_travel_through_commands(connection: image.Connection, host: FakeHost, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    connection.put_file(str(source), "/in side")
+    assert shlex.split(host.calls[0][0][2].partition("; exec ")[2])[-1] == "cat > '/in side'"
+    assert host.calls[0][1] == b"content"
+    connection.fetch_file("/etc/passwd", str(tmp_path / "fetched"))
+    assert (tmp_path / "fetched").read_bytes() == b"out"
+    connection.close()
+    assert host.closed
+
+
+def test_files_that_cannot_be_moved(connection: image.Connection, host: FakeHost, tmp_path: Path) -> None:
+    with pytest.raises(AnsibleFileNotFound, match="there is no such file"):
+        connection.put_file(str(tmp_path / "gone"), "/x")
+    host.answers["/bin/sh"] = (1, b"", b"disk full\n")
+    with pytest.raises(AnsibleConnectionFailure, match=r"Cannot fetch /x from /srv/build/disk\.raw: disk full"):
+        connection.fetch_file("/x", str(tmp_path / "y"))
+    with pytest.raises(AnsibleConnectionFailure, match=r"to /x inside /srv/build/disk\.raw: disk full"):
+        connection.put_file(__file__, "/x")
