@@ -244,6 +244,8 @@ def _fill_disk(recipe: Recipe, disk: Path, table: PartitionTable, work: Path, ow
     _base_system.make_apt_folders(root)
     if _epoch():
         _base_system.clamp_times(root, int(_epoch()["SOURCE_DATE_EPOCH"]))
+    # Space that was freed since the last commit of the journal is not discarded.
+    Command("sync", reason="give freed space back", package="coreutils").run("--file-system", root, attempt=f"write out {disk}")
     Command("fstrim", reason="give freed space back", package="util-linux").run(root, attempt=f"free unused space of {disk}")
     _namespace.remount_read_only(root)
     _namespace.unmount(root)

@@ -34,7 +34,7 @@ def tree(root: Path, fstab: str) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for link in ("bin", "sbin", "lib", "lib64"):
         (root / link).symlink_to("usr/lib" if link.startswith("lib") else f"usr/{link}")
-    for program in ("sh", "cat", "env", "id", "ls", "mkdir", "rm", "sleep", "touch"):
+    for program in ("sh", "cat", "env", "id", "ls", "mkdir", "rm", "sleep", "sync", "touch"):
         source = Path(shutil.which(program) or "").resolve()
         shutil.copy(source, root / "usr/bin" / program)
         listed = subprocess.run(["ldd", source], check=True, capture_output=True, text=True).stdout
