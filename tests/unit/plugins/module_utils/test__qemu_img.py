@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _qemu_img
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, CommandError, ImageError, IntegrityError, LayoutError, ToolError
-from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_img import Conversion, DiskInfo, QemuImg
+from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_img import Conversion, DiskInfo, QemuImg, split_evenly
 
 DISK = Path("/images/disk.raw")
 RAW_INFO = """{
@@ -194,17 +194,65 @@ def test_check_refuses_damage(program: FakeProgram, rc: int) -> None:
     assert caught.value.details["stdout"] == CHECK_DAMAGED
 
 
-@pytest.mark.parametrize(("rc", "same"), [(0, True), (1, False)])
-def test_comparison(program: FakeProgram, rc: int, same: bool) -> None:
-    program.answer("Images are identical.\n", rc=rc)
-    assert QemuImg().same_content(DISK, "raw", Path("/b.qcow2"), "qcow2") is same
-    assert program.calls == [["qemu-img", "compare", "-f", "raw", "-F", "qcow2", "--", "/images/disk.raw", "/b.qcow2"]]
+RANGE = "driver=raw,offset={},size={},file.driver={},file.file.driver=file,file.file.filename={}"
+MAP = """[{"start": 0, "length": 4194304, "data": true}, {"start": 4194304, "length": 58720256, "data": false},
+    {"start": 62914560, "length": 4194304, "data": true}]"""
 
 
-def test_comparison_that_fails_is_no_difference(program: FakeProgram) -> None:
+@pytest.mark.parametrize(("second", "same"), [(0, True), (1, False)])
+def test_comparison_is_shared_by_the_processors(program: FakeProgram, monkeypatch: pytest.MonkeyPatch, second: int, same: bool) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for answer in (RAW_INFO, RAW_INFO, MAP, ""):
+        program.answer(answer)
+    program.answer(rc=second)
+    assert QemuImg().same_content(DISK, "raw", Path("/b,c.qcow2"), "qcow2") is same
+    assert program.calls[:3] == [
+        ["qemu-img", "info", "--output=json", "-f", "raw", "--", "/images/disk.raw"],
+        ["qemu-img", "info", "--output=json", "-f", "qcow2", "--", "/b,c.qcow2"],
+        ["qemu-img", "map", "--output=json", "-f", "raw", "--", "/images/disk.raw"],
+    ]
+    assert sorted(program.calls[3:]) == [
+        [
+            "qemu-img",
+            "compare",
+            "--image-opts",
+            "--",
+            RANGE.format(start, length, "raw", "/images/disk.raw"),
+            RANGE.format(start, length, "qcow2", "/b,,c.qcow2"),
+        ]
+        for start, length in ((0, 4194304), (4194304, 62914560))
+    ]
+
+
+def test_images_of_different_sizes_differ(program: FakeProgram) -> None:
+    program.answer(RAW_INFO)
+    program.answer(RAW_INFO.replace("67108864", "67108352"))
+    assert not QemuImg().same_content(DISK, "raw", Path("/b.raw"), "raw")
+
+
+def test_comparison_that_fails_is_no_difference(program: FakeProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    for answer in (RAW_INFO, RAW_INFO, "[]"):
+        program.answer(answer)
     program.answer(rc=4, stderr="qemu-img: Error while reading offset 0: Input/output error\n")
     with pytest.raises(CommandError, match="Input/output error"):
         QemuImg().same_content(DISK, "raw", Path("/b.qcow2"), "qcow2")
+
+
+@pytest.mark.parametrize(
+    ("extents", "parts", "ranges"),
+    [
+        ([], 4, [(0, 40 << 20)]),
+        ([(0, 40 << 20)], 1, [(0, 40 << 20)]),
+        ([(0, 40 << 20)], 4, [(0, 10 << 20), (10 << 20, 10 << 20), (20 << 20, 10 << 20), (30 << 20, 10 << 20)]),
+        ([(30 << 20, 8 << 20)], 2, [(0, 34 << 20), (34 << 20, 6 << 20)]),
+        # One unit cannot be cut.
+        ([(0, 1 << 20)], 4, [(0, 40 << 20)]),
+        ([(3 << 20, 4096), (39 << 20, 4096)], 2, [(0, 2 << 20), (2 << 20, 38 << 20)]),
+    ],
+)
+def test_ranges_hold_about_as_much_data_each(extents: list[tuple[int, int]], parts: int, ranges: list[tuple[int, int]]) -> None:
+    assert split_evenly(extents, 40 << 20, parts) == ranges
 
 
 def test_data_size_is_measured(program: FakeProgram) -> None:
