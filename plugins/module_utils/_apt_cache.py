@@ -4,13 +4,15 @@
 """One package cache for all images and runs.
 
 apt locks its folders, so images that are open side by side cannot share them. Each gets folders of its own, filled with hard
-links from the shared cache, and what apt fetched there is linked back.
+links from the shared cache (copies when that lies on another file system), and what apt fetched there is linked back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from pathlib import Path
 
 KINDS = {"archives": "cache/archives", "lists": "lists"}
@@ -25,7 +27,7 @@ def fill(cache: Path, own: Path) -> None:
         (target / "partial").mkdir(parents=True, exist_ok=True)
         for name in _complete(shared):
             with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(shared / name, target / name)
+                _link_or_copy(shared / name, target / name)
     # Ansible's apt module takes the time of this folder for the time of the last update. The lists may be those of other
     # sources than this image has, so the first task updates them; what is still current is not fetched again.
     os.utime(own / "lists", (0, 0))
@@ -45,15 +47,34 @@ def collect(own: Path, cache: Path) -> int:
 
 
 def _complete(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.name not in LEFT_OUT and entry.is_file(follow_symlinks=False)]
+    """What is no lock and no half-written file, of apt or of a killed run."""
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
+    return [name for name in names if name not in LEFT_OUT and not name.startswith(".")]
 
 
 def _link(source: Path, target: Path, *, replace: bool) -> bool:
-    if target.exists() and (not replace or target.samefile(source)):
+    if target.exists() and (not replace or _is_same(source, target)):
         return False
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
-    os.link(source, temporary)
-    temporary.replace(target)
+    try:
+        _link_or_copy(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
     return True
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(source, target)
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    one, other = source.stat(), target.stat()
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)

@@ -216,6 +216,10 @@ def main() -> t.NoReturn:
         result = ensure(wanted_from(module.params), module.params, module.check_mode)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        attempt = "open" if module.params["state"] == "open" else "close"
+        module.fail_json(msg=f"Cannot {attempt} {module.params['path']}: {error.strerror}{place}. Check free space, permissions and the disk, and try again.")
     module.exit_json(**result)
 
 

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache import collect, fill
 
 
@@ -44,3 +47,39 @@ def test_lists_look_old_so_that_the_first_task_updates_them(tmp_path: Path) -> N
     fill(tmp_path / "cache", tmp_path / "other")
     assert (tmp_path / "other/lists/mirror_InRelease").exists()
     assert (tmp_path / "other/lists").stat().st_mtime == 0
+
+
+def test_a_cache_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_paths: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    cache, first, second = tmp_path / "cache", tmp_path / "first", tmp_path / "second"
+    fill(cache, first)
+    (first / "cache/archives/vim_9_amd64.deb").write_text("deb")
+    (first / "lists/mirror_InRelease").write_text("old")
+    assert collect(first, cache) == 2
+    fill(cache, second)
+    assert (second / "cache/archives/vim_9_amd64.deb").read_text() == "deb"
+    assert collect(second, cache) == 0
+
+
+def test_another_reason_not_to_link_is_an_error_that_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_paths: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache, own = tmp_path / "cache", tmp_path / "own"
+    fill(cache, own)
+    (own / "cache/archives/vim_9_amd64.deb").write_text("deb")
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        collect(own, cache)
+    assert list((cache / "archives").iterdir()) == []
+
+
+def test_what_a_killed_run_left_half_written_is_not_used(tmp_path: Path) -> None:
+    cache, own = tmp_path / "cache", tmp_path / "own"
+    fill(cache, own)
+    (cache / "archives/.vim_9_amd64.deb.4711.part").write_text("de")
+    fill(cache, tmp_path / "other")
+    assert list((tmp_path / "other/cache/archives").glob(".*")) == []
