@@ -23,7 +23,7 @@ def fill(cache: Path, own: Path) -> None:
     """Give an image its folders ``own/cache`` (for /var/cache/apt) and ``own/lists`` with everything that the cache has."""
     for kind, place in KINDS.items():
         shared, target = cache / kind, own / place
-        shared.mkdir(parents=True, exist_ok=True)
+        _make_folder(shared)
         (target / "partial").mkdir(parents=True, exist_ok=True)
         for name in _complete(shared):
             with contextlib.suppress(FileExistsError, FileNotFoundError):
@@ -44,6 +44,15 @@ def collect(own: Path, cache: Path) -> int:
                 os.chown(shared / name, owner.st_uid, owner.st_gid)
                 count += 1
     return count
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder of the cache; it belongs to whom the folder above belongs to, although root makes it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        owner = folder.parent.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
 
 
 def _complete(folder: Path) -> list[str]:

@@ -83,3 +83,18 @@ def test_what_a_killed_run_left_half_written_is_not_used(tmp_path: Path) -> None
     (cache / "archives/.vim_9_amd64.deb.4711.part").write_text("de")
     fill(cache, tmp_path / "other")
     assert list((tmp_path / "other/cache/archives").glob(".*")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_cache_belongs_to_whom_its_folder_belongs_to(tmp_path: Path) -> None:
+    home, own = tmp_path / "home", tmp_path / "own"
+    home.mkdir()
+    os.chown(home, 1234, 1235)
+    fill(home / "cache/apt", own)
+    (own / "cache/archives/vim_9_amd64.deb").write_text("deb")
+    collect(own, home / "cache/apt")
+    owners = {path.relative_to(home).as_posix(): (path.stat().st_uid, path.stat().st_gid) for path in home.rglob("*")}
+    assert owners == dict.fromkeys(
+        ("cache", "cache/apt", "cache/apt/archives", "cache/apt/archives/vim_9_amd64.deb", "cache/apt/lists"),
+        (1234, 1235),
+    )
