@@ -13,7 +13,12 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import merge
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import without_secrets
+
+DATA = Path(__file__).resolve().parents[2] / "playbooks" / "vars"
 
 OWN_ROLES = ("base_image", "image", "seal")
 UNREAD = frozenset({"__pycache__", "README.md", "meta/argument_specs.yml"})
@@ -41,10 +46,19 @@ class ActionModule(ActionBase):
 
     def _role(self, name: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         prefix = name.rpartition(".")[2] + "_"
+        read = {key: without_secrets(key, self._value(variables[key])) for key in sorted(variables) if key.startswith(prefix)}
         return {
             "files": {role: tree_digest(path) for role, path in sorted(self._with_dependencies(name, {}).items())},
-            "variables": {key: without_secrets(key, self._value(variables[key])) for key in sorted(variables) if key.startswith(prefix)},
+            "variables": {**read, **self._artefacts(name.rpartition(".")[2], variables)},
         }
+
+    def _artefacts(self, role: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """Where the third-party components of a role come from, and what is locked of them."""
+        settings = settings_from({key: self._value(variables[key]) for key in variables if key.startswith("artefact_")}, DATA)
+        locked = read_lock(Path(settings.lock))
+        catalogue = yaml.safe_load((DATA / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
+        described = {name: merge(entry, settings.sources.get(name, {})) for name, entry in catalogue.items() if entry["role"] == role}
+        return {f"artefact {name}": {"source": entry, "locked": str(locked.get(name, ""))} for name, entry in described.items()}
 
     def _value(self, raw: t.Any) -> t.Any:
         """The value of a variable; one that cannot be resolved yet counts as it is written."""
