@@ -30,17 +30,28 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """A repository and the key that signs it; ``url`` is the address that holds the folder dists."""
+    """A repository and the key that signs it; ``url`` is the address that holds the folder dists.
+
+    A suite that ends in a slash is the folder of a flat repository, which has no dists and no components. With ``fingerprint``, 40 hexadecimal
+    digits, only signatures of that primary key count, whatever else the file with the key holds.
+    """
 
     url: str
     suite: str
     component: str
     key: Path
+    fingerprint: str = ""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the indexes lie beside the packages."""
+        return self.suite.endswith("/")
 
     @property
     def folder(self) -> str:
         """The address of the suite."""
-        return f"{self.url.rstrip('/')}/dists/{self.suite}"
+        base = self.url.rstrip("/")
+        return "/".join(part for part in (base, self.suite.strip("/")) if part) if self.is_flat else f"{base}/dists/{self.suite}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +84,27 @@ def _signed_release(repository: Repository, policy: Policy) -> str:
         keyring, source, content = Path(folder, "key.gpg"), Path(folder, "InRelease"), Path(folder, "Release")
         keyring.write_bytes(read_key(repository.key))
         source.write_bytes(signed)
+        attempt, status = f"verify the signature of {shown(repository.folder)}/InRelease", ["--status-fd", "1"] if repository.fingerprint else []
         try:
-            gpgv.run(
-                "--quiet", "--keyring", keyring, "--output", content, "--", source, attempt=f"verify the signature of {shown(repository.folder)}/InRelease"
-            )
+            done = gpgv.run(*status, "--quiet", "--keyring", keyring, "--output", content, "--", source, attempt=attempt)
         except CommandError as error:
             raise IntegrityError(
                 f"{error} The repository is not signed by the key in {repository.key}. Use the key that its publisher names, or another mirror.",
                 **error.details,
             ) from error
+        if repository.fingerprint and repository.fingerprint not in signers(done.stdout):
+            raise IntegrityError(
+                f"Cannot use {shown(repository.folder)}/InRelease: it is signed by {', '.join(sorted(signers(done.stdout))) or 'nobody'}, and only "
+                f"{repository.fingerprint} is trusted. Compare the fingerprint with the one that the publisher names."
+            )
         # Only what the signature covers is read, not what stands around it.
         return content.read_text(encoding="utf-8", errors="replace")
+
+
+def signers(status: str) -> set[str]:
+    """The fingerprints of the primary keys that gpgv found good signatures of, from what it writes to its status descriptor."""
+    found = (re.match(r"\[GNUPG:\] VALIDSIG ([0-9A-F]{40}) .* ([0-9A-F]{40})$", line.strip()) for line in status.splitlines())
+    return {match.group(2) for match in found if match}
 
 
 def read_key(path: Path) -> bytes:
@@ -122,7 +143,7 @@ def release_sums(release: str, folder: str) -> dict[str, str]:
 def choose_index(sums: t.Mapping[str, str], repository: Repository, architecture: str) -> tuple[str, str]:
     """The package index to read and its digest."""
     for ending in (".xz", ".gz", ""):
-        name = f"{repository.component}/binary-{architecture}/Packages{ending}"
+        name = f"Packages{ending}" if repository.is_flat else f"{repository.component}/binary-{architecture}/Packages{ending}"
         if name in sums:
             return name, sums[name]
     offered = sorted({match.group(1) for match in (re.match(r"(.+/binary-[^/]+)/Packages", name) for name in sums) if match})

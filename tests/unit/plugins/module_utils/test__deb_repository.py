@@ -147,3 +147,46 @@ def test_keys(tmp_path: Path) -> None:
             read_key(path)
     with pytest.raises(IntegrityError, match=r"Cannot read the repository key .*none: No such file"):
         read_key(tmp_path / "none")
+
+
+def test_a_flat_repository_has_its_index_beside_the_packages() -> None:
+    flat = Repository("https://example.com/v1/deb/", "/", "main", Path("key"))
+    assert flat.folder == "https://example.com/v1/deb"
+    assert choose_index({"Packages.gz": "b" * 64, "Packages": "a" * 64}, flat, "amd64") == ("Packages.gz", "b" * 64)
+    assert Repository("https://example.com", "amd64/", "main", Path("key")).folder == "https://example.com/amd64"
+
+
+# gpgv 2.2.40 writes this for a signature of a subkey: its own fingerprint first, that of the primary key last.
+STATUS = (
+    "[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG 234654DA9A296436 Nobody\n"
+    f"[GNUPG:] VALIDSIG {'A' * 40} 2026-01-01 1767225600 0 4 0 1 8 01 {'B' * 40}\n[GNUPG:] BADSIG {'C' * 16} Nobody\n"
+)
+
+
+def test_only_primary_keys_of_good_signatures_count() -> None:
+    assert repositories.signers(STATUS) == {"B" * 40}
+    assert repositories.signers("") == set()
+
+
+@pytest.mark.parametrize(("fingerprint", "trusted"), [("B" * 40, True), ("A" * 40, False)])
+def test_a_pinned_fingerprint(repository: Repository, monkeypatch: pytest.MonkeyPatch, fingerprint: str, trusted: bool) -> None:
+    class Gpgv:
+        def __init__(self, _program: str, **_options: t.Any) -> None:
+            pass
+
+        def run(self, *arguments: str | Path, attempt: str) -> t.Any:
+            assert [str(argument) for argument in arguments[:2]] == ["--status-fd", "1"], attempt
+            Path(arguments[6]).write_text(f"SHA256:\n {hashlib.sha256(ENTRY.encode()).hexdigest()} 1 Packages\n", encoding="utf-8")
+            return type("Result", (), {"stdout": STATUS})
+
+    monkeypatch.setattr(repositories, "Command", Gpgv)
+    folder = Path(repository.url)
+    folder.mkdir()
+    (folder / "InRelease").write_text("signed", encoding="utf-8")
+    (folder / "Packages").write_text(ENTRY, encoding="utf-8")
+    pinned = Repository(repository.url, "/", "main", repository.key, fingerprint)
+    if trusted:
+        assert read_index(pinned, "amd64", Policy(retries=0))[0].url.endswith("repository/pool/b/beegfs-meta_8.1.0_amd64.deb")
+    else:
+        with pytest.raises(IntegrityError, match=f"is signed by {'B' * 40}, and only {'A' * 40} is trusted"):
+            read_index(pinned, "amd64", Policy(retries=0))

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Install the packages of a third-party component: fetched and verified on the controller, installed on the host, recorded there."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import typing as t
+from pathlib import Path
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, choose, merge, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, settings_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+
+DATA = Path(__file__).resolve().parents[2] / "playbooks" / "vars"
+APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--allow-downgrades"]
+APT += ["--allow-change-held-packages", "--option=DPkg::Lock::Timeout=300", "--option=Dpkg::Options::=--force-confold"]
+RECORDS = "/usr/local/share/hyperscaler/artefacts"
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "component": {"type": "str", "required": True},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "source": {"type": "dict", "default": {}},
+    "state": {"type": "str", "choices": ["present", "fetched"], "default": "present"},
+}
+
+
+class ActionModule(ActionBase):
+    """One component on one host."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _unused, arguments = self.validate_argument_spec(ARGUMENTS)
+        try:
+            return self._ensure(arguments, variables)
+        except ImageError as error:
+            raise AnsibleActionFail(str(error)) from error
+
+    def _ensure(self, arguments: t.Mapping[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        component = arguments["component"]
+        settings = settings_from({key: self._templar.template(variables[key]) for key in variables if key.startswith("artefact_")}, DATA)
+        catalogue = yaml.safe_load((DATA / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
+        if component not in catalogue and not arguments["source"] and component not in settings.sources:
+            raise ImageError(
+                f"Cannot install {component}: it is in neither the catalogue nor artefact_sources. The catalogue has {', '.join(sorted(catalogue))}."
+            )
+        asked = {"packages": arguments["packages"]} if arguments["packages"] else {}
+        source = source_from(component, merge(catalogue.get(component, {}), settings.sources.get(component, {}), arguments["source"], asked))
+        locked = read_lock(Path(settings.lock)).get(component)
+        if locked and locked.version != source.version:
+            locked = None
+        fetcher = Fetcher(Path(settings.cache), Policy(retries=settings.retries, connect_timeout=settings.connect_timeout), settings.architecture)
+        before = self._record(component)
+        try:
+            chosen = choose(fetcher.offers(source, locked), source.packages, source, settings.architecture)
+            wanted = Record.of(source, chosen)
+            if before == wanted and self._is_installed(wanted):
+                return wanted.result(changed=False, needed=False)
+            files = [] if self._task.check_mode else [fetcher.bring(source, offer) for offer in chosen]
+        except UnavailableError as error:
+            return self._without(before, source, settings.policy, error, variables)
+        return self._with(wanted, files, arguments["state"], variables)
+
+    def _with(self, wanted: Record, files: t.Sequence[Path], state: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        if state == "fetched" or self._task.check_mode:
+            return wanted.result(changed=state == "present", needed=True)
+        self._install(wanted, files, variables)
+        self._write(wanted, variables)
+        return wanted.result(changed=True, needed=False)
+
+    def _without(self, before: Record | None, source: Source, policy: str, error: UnavailableError, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Keep what is installed already; otherwise fail or go on without it, as the policy says."""
+        if before and before.state == "installed" and before.has(source.packages) and self._is_installed(before):
+            return before.result(changed=False, needed=False)
+        if policy == "strict":
+            raise ImageError(f"{error} artefact_policy is strict, so nothing is built without it.", **error.details) from error
+        missing = Record(source.component, "missing", source.version, source.kind, str(error), ())
+        changed = before != missing
+        if changed and not self._task.check_mode:
+            self._write(missing, variables)
+        warning = f"{variables.get('inventory_hostname', 'the host')} is made without {source.component}: {error}"
+        return {**missing.result(changed=changed, needed=False), "warnings": [warning]}
+
+    def _record(self, component: str) -> Record | None:
+        read = self._low_level_execute_command(f"cat {shlex.quote(f'{RECORDS}/{component}.json')}", sudoable=True)
+        if read["rc"] != 0:
+            return None
+        try:
+            return Record.parse(read["stdout"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _is_installed(self, record: Record) -> bool:
+        names = " ".join(shlex.quote(package["name"]) for package in record.packages)
+        if not names:
+            return False
+        shown = self._low_level_execute_command(f"dpkg-query --show --showformat='${{db:Status-Status}} ${{Package}} ${{Version}}\\n' {names}")
+        return {f"installed {package['name']} {package['version']}" for package in record.packages} <= set(shown["stdout"].splitlines())
+
+    def _install(self, record: Record, files: t.Sequence[Path], variables: dict[str, t.Any]) -> None:
+        """All packages in one call of apt-get: they depend on each other."""
+        problem = self._run_with(APT, files, [], variables)
+        if problem:
+            raise ImageError(f"Cannot install {record.component} from {', '.join(path.name for path in files)}: apt-get says {problem}.")
+
+    def _write(self, record: Record, variables: dict[str, t.Any]) -> None:
+        with tempfile.NamedTemporaryFile("w", prefix="hyperscaler-record-", encoding="utf-8") as local:
+            local.write(record.text())
+            local.flush()
+            target = f"{RECORDS}/{record.component}.json"
+            problem = self._run_with(["install", "-D", "--mode=0644"], [Path(local.name)], [target], variables)
+        if problem:
+            raise ImageError(f"Cannot record in {target} what was installed: {problem}.")
+
+    def _run_with(self, before: t.Sequence[str], files: t.Sequence[Path], after: t.Sequence[str], variables: dict[str, t.Any]) -> str:
+        """Run a program on the host with copies of local files; return the last lines that it wrote when it failed."""
+        folder = self._make_tmp_path()
+        try:
+            remote = [self._transfer_file(str(path), self._connection._shell.join_path(folder, path.name)) for path in files]
+            self._fixup_perms2([folder, *remote])
+            arguments = {"argv": [*before, *remote, *after]}
+            done = self._execute_module(module_name="ansible.builtin.command", module_args=arguments, task_vars=variables)
+        finally:
+            self._remove_tmp_path(folder)
+        text = done.get("stderr") or done.get("stdout") or str(done.get("msg"))
+        return " | ".join(text.strip().splitlines()[-12:]) if done.get("failed") else ""

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""What a host remembers of a third-party component, and the settings that hold for all components."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source
+from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+
+POLICIES = ("best_effort", "strict")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A component on a host. ``state`` is ``installed`` or ``missing``, ``source`` the kind of source; addresses are not kept, mirrors are private."""
+
+    component: str
+    state: str
+    version: str
+    source: str
+    reason: str
+    packages: tuple[dict[str, str], ...]
+
+    @classmethod
+    def of(cls, source: Source, chosen: t.Sequence[Offer]) -> Record:
+        """The record of a component that is to be installed."""
+        packages = tuple(
+            {"name": offer.package.name, "version": offer.package.version, "architecture": offer.package.architecture, "sha256": offer.sha256}
+            for offer in chosen
+        )
+        return cls(source.component, "installed", source.version, source.kind, "", packages)
+
+    @classmethod
+    def parse(cls, text: str) -> Record:
+        """Read what ``text`` wrote; raises ValueError, KeyError or TypeError for something else."""
+        fields = json.loads(text)
+        return cls(**{**fields, "packages": tuple(dict(package) for package in fields["packages"])})
+
+    def text(self) -> str:
+        """The record as JSON."""
+        return canonical_json(dataclasses.asdict(self))
+
+    def has(self, names: t.Iterable[str]) -> bool:
+        """Whether the packages that must be there are among those of the record."""
+        return {name for name in names if not name.endswith("?")} <= {package["name"] for package in self.packages}
+
+    def result(self, *, changed: bool, needed: bool) -> dict[str, t.Any]:
+        """The record as return values of the module."""
+        return {
+            "changed": changed,
+            "available": self.state == "installed",
+            "needed": needed,
+            "reason": self.reason,
+            "version": self.version,
+            "packages": list(self.packages),
+            "msg": self.reason or f"{self.component}: {', '.join(package['name'] + ' ' + package['version'] for package in self.packages)}",
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What holds for all components; the timeout is in seconds."""
+
+    policy: str
+    lock: str
+    cache: str
+    sources: dict[str, dict[str, t.Any]]
+    architecture: str
+    retries: int
+    connect_timeout: float
+
+
+def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
+    """Read the variables whose names begin with artefact_; raises ImageError for one that cannot be used. ``data`` has the shipped lock file."""
+    policy, sources = variables.get("artefact_policy", POLICIES[0]), variables.get("artefact_sources") or {}
+    if policy not in POLICIES:
+        raise ImageError(f"Cannot use artefact_policy {policy!r}: it must be one of {', '.join(POLICIES)}.")
+    if not isinstance(sources, dict) or not all(isinstance(value, dict) for value in sources.values()):
+        raise ImageError("Cannot use artefact_sources: it must map names of components to mappings.")
+    try:
+        retries, timeout = int(variables.get("artefact_retries", 2)), float(variables.get("artefact_connect_timeout", 10))
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"Cannot use artefact_retries or artefact_connect_timeout: {error}.") from error
+    return Settings(
+        policy,
+        str(variables.get("artefact_lock") or data / "artefacts.lock.json"),
+        str(variables.get("artefact_cache") or Path.home() / ".cache" / "hyperscaler" / "artefacts"),
+        sources,
+        str(variables.get("artefact_architecture", "amd64")),
+        retries,
+        timeout,
+    )

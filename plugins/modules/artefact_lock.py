@@ -1,0 +1,179 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: artefact_lock
+short_description: Write down which packages of third-party components are trusted
+version_added: "1.0.0"
+description:
+  - Asks the sources of third-party components for their packages, and writes names, versions and digests into a lock file.
+  - Files on servers are read to learn their digests. Of signed repositories the signature is verified and the digests are taken from the index.
+  - A package that is locked already and has another digest now is refused. Remove its entry when the change is right.
+  - Components that are not asked for, and those whose server cannot be reached, stay as they are.
+requirements:
+  - requests, for servers
+  - gpgv, for repositories
+extends_documentation_fragment:
+  - hyperscaler.images._attributes
+  - hyperscaler.images._attributes.linux
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  path:
+    description: The lock file. Its folder must exist.
+    type: path
+    required: true
+  catalogue:
+    description: Where each component comes from, by name.
+    type: dict
+    required: true
+  sources:
+    description: What differs from the catalogue, by name of the component.
+    type: dict
+    default: {}
+  components:
+    description: Which components to lock. When empty, all.
+    type: list
+    elements: str
+    default: []
+  cache:
+    description: A folder that keeps fetched files.
+    type: path
+    required: true
+  policy:
+    description:
+      - V(best_effort) warns when a server cannot be reached.
+      - V(strict) fails then, and writes nothing.
+    type: str
+    choices: [best_effort, strict]
+    default: best_effort
+  architecture:
+    description: The architecture of the packages, by Debian's name.
+    type: str
+    default: amd64
+  retries:
+    description: How often a broken transfer is tried again.
+    type: int
+    default: 2
+seealso:
+  - module: hyperscaler.images.artefact
+author:
+  - hyperscaler.images contributors (@hyperscaler)
+"""
+
+EXAMPLES = r"""
+- name: Lock Apptainer
+  hyperscaler.images.artefact_lock:
+    path: artefacts.lock.json
+    catalogue: "{{ artefact_catalogue }}"
+    components: [apptainer]
+    cache: /var/cache/hyperscaler/artefacts
+"""
+
+RETURN = r"""
+locked:
+  description: The components that were read, with their packages as C(name version).
+  returned: success
+  type: dict
+  sample:
+    apptainer: [apptainer 1.5.4-trixie+]
+unavailable:
+  description: The components that could not be read, with the reason.
+  returned: success
+  type: dict
+  sample: {}
+msg:
+  description: What changed.
+  returned: always
+  type: str
+  sample: "Locked apptainer; artefacts.apptainer is new."
+"""
+
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import UnavailableError, choose, merge, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, lock_entry, lock_text, read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+
+ARGUMENTS: dict[str, t.Any] = {
+    "path": {"type": "path", "required": True},
+    "catalogue": {"type": "dict", "required": True},
+    "sources": {"type": "dict", "default": {}},
+    "components": {"type": "list", "elements": "str", "default": []},
+    "cache": {"type": "path", "required": True},
+    "policy": {"type": "str", "choices": ["best_effort", "strict"], "default": "best_effort"},
+    "architecture": {"type": "str", "default": "amd64"},
+    "retries": {"type": "int", "default": 2},
+}
+
+
+def learn(params: t.Mapping[str, t.Any], component: str, before: Locked | None) -> Locked:
+    """What a component offers now; raises IntegrityError when a locked package has another digest."""
+    source = source_from(component, merge(params["catalogue"].get(component, {}), params["sources"].get(component, {})))
+    fetcher = Fetcher(Path(params["cache"]), Policy(retries=params["retries"], connect_timeout=10), params["architecture"])
+    chosen = choose(fetcher.newest(source), source.packages, source, params["architecture"])
+    for offer in chosen:
+        if before:
+            before.require_same(offer.package, offer.sha256, offer.location)
+    return lock_entry(source, chosen)
+
+
+def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Bring the lock file up to date, or predict it."""
+    path = Path(params["path"])
+    known = {**params["catalogue"], **params["sources"]}
+    unknown = [component for component in params["components"] if component not in known]
+    if unknown:
+        raise ImageError(f"Cannot lock {', '.join(unknown)}: the catalogue has {', '.join(sorted(known)) or 'nothing'}. Correct the names.")
+    before = read_lock(path)
+    after, unavailable = dict(before), {}
+    learned = []
+    for component in sorted(params["components"] or known):
+        try:
+            after[component] = learn(params, component, before.get(component))
+            learned.append(component)
+        except UnavailableError as error:
+            if params["policy"] == "strict":
+                raise
+            unavailable[component] = str(error)
+    old, new = lock_text(before), lock_text(after)
+    if old != new and not check_mode:
+        if not path.parent.is_dir():
+            raise ImageError(f"Cannot write the lock file {path}: its folder does not exist. Make it.")
+        write_atomic(path, new)
+    return {
+        "changed": old != new,
+        "locked": {name: [f"{entry.package.name} {entry.package.version}" for entry in after[name].packages] for name in learned},
+        "unavailable": unavailable,
+        "msg": f"{'Locked ' + ', '.join(learned) if learned else 'Nothing could be locked'}; {'the lock file changed' if old != new else 'nothing changed'}.",
+        "diff": {"before": old, "after": new},
+    }
+
+
+def main() -> t.NoReturn:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        result = ensure(module.params, module.check_mode)
+    except ImageError as error:
+        module.fail_json(msg=str(error), **error.details)
+    for component, reason in result["unavailable"].items():
+        module.warn(f"{component} was not locked: {reason}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a source offers, and bringing it."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import deb_stand_in
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _artefact_offer as offers_module
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source, UnavailableError, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import lock_entry
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+
+FINGERPRINT = "0683AF2B9AC5BC7D59B2D62340CE4E243CD50804"
+
+
+@pytest.fixture
+def fetcher(tmp_path: Path) -> Fetcher:
+    return Fetcher(tmp_path / "cache", Policy(retries=0), "amd64")
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return deb_stand_in.write_deb(tmp_path / "served", "tool", "1.0", "amd64")
+
+
+def source(**description: t.Any) -> Source:
+    return source_from("tool", {"version": "1.0", "packages": ["tool"], **description})
+
+
+def file_source(package: Path, digest: str = "") -> Source:
+    return source(files=[{"url": f"file://{package}", "sha256": digest}])
+
+
+def repository_source(tmp_path: Path) -> Source:
+    (tmp_path / "key").write_bytes(b"\x98key")
+    return source(repository={"url": str(tmp_path / "served"), "suite": "/", "key": str(tmp_path / "key"), "fingerprint": FINGERPRINT})
+
+
+def test_a_folder_is_read(fetcher: Fetcher, package: Path) -> None:
+    found = fetcher.offers(source(path=str(package.parent)), None)
+    assert [(offer.package.name, offer.sha256, offer.file) for offer in found] == [("tool", file_digest(package), package.name)]
+    assert fetcher.bring(source(path=str(package)), found[0]) == package
+
+
+def test_a_folder_must_agree_with_the_lock(fetcher: Fetcher, package: Path) -> None:
+    locked = lock_entry(source(path="/x"), [Offer(Package("tool", "1.0", "amd64"), "a" * 64, "", package.name)])
+    with pytest.raises(IntegrityError, match="changed after it was locked"):
+        fetcher.offers(source(path=str(package)), locked)
+
+
+def test_a_path_that_is_not_there_is_a_mistake(fetcher: Fetcher, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="there is no package file") as caught:
+        fetcher.offers(source(path=str(tmp_path / "absent")), None)
+    assert not isinstance(caught.value, UnavailableError)
+
+
+def test_a_file_with_its_digest(fetcher: Fetcher, package: Path) -> None:
+    described = file_source(package, file_digest(package))
+    found = fetcher.offers(described, None)
+    assert fetcher.bring(described, found[0]).read_bytes() == package.read_bytes()
+
+
+def test_a_file_without_a_digest_is_not_used(fetcher: Fetcher, package: Path) -> None:
+    with pytest.raises(UnavailableError, match=r"no digest of tool_1.0_amd64.deb is locked.*Run the playbook lock.yml"):
+        fetcher.offers(file_source(package), None)
+
+
+def test_a_locked_file(fetcher: Fetcher, package: Path) -> None:
+    described = file_source(package)
+    locked = lock_entry(described, fetcher.newest(described))
+    found = fetcher.offers(described, locked)
+    assert found[0].sha256 == file_digest(package)
+    package.write_bytes(deb_stand_in.deb("Package: tool\nVersion: 1.1\nArchitecture: amd64\n"))
+    other = Fetcher(package.parent / "other", Policy(retries=0), "amd64")
+    with pytest.raises(IntegrityError, match="is expected"):
+        other.bring(described, found[0])
+
+
+def test_description_and_lock_must_agree(fetcher: Fetcher, package: Path) -> None:
+    locked = lock_entry(file_source(package), fetcher.newest(file_source(package)))
+    with pytest.raises(IntegrityError, match="Correct one of them"):
+        fetcher.offers(file_source(package, "a" * 64), locked)
+    with pytest.raises(IntegrityError, match="Find out which of them is right"):
+        fetcher.newest(file_source(package, "a" * 64))
+
+
+def test_a_package_must_be_what_was_announced(fetcher: Fetcher, package: Path) -> None:
+    described = file_source(package)
+    lie = Offer(Package("other", "1.0", "amd64"), file_digest(package), f"file://{package}", package.name)
+    with pytest.raises(IntegrityError, match=r"it is tool 1.0 for amd64, but other 1.0 for amd64 was announced"):
+        fetcher.bring(described, lie)
+
+
+@pytest.mark.parametrize(("cause", "unavailable"), [("unreachable", True), ("denied", True), ("missing", True), ("untrusted", False), ("input", False)])
+def test_only_a_server_out_of_reach_makes_a_component_unavailable(
+    fetcher: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str, unavailable: bool
+) -> None:
+    def fail(*_arguments: t.Any) -> t.NoReturn:
+        raise DownloadError("no", cause=cause)
+
+    monkeypatch.setattr(offers_module, "read_index", fail)
+    with pytest.raises(ImageError) as caught:
+        fetcher.offers(repository_source(tmp_path), None)
+    assert isinstance(caught.value, UnavailableError) is unavailable
+
+
+def test_a_repository(fetcher: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Repository] = []
+
+    def read(repository: Repository, architecture: str, _policy: Policy) -> list[Entry]:
+        assert repository.key.read_bytes() == b"\x98key"
+        assert architecture == "amd64"
+        asked.append(repository)
+        return [Entry(Package("tool", "1.0", "amd64"), f"{repository.url}/pool/tool.deb", "a" * 64)]
+
+    monkeypatch.setattr(offers_module, "read_index", read)
+    described = repository_source(tmp_path)
+    found = fetcher.offers(described, None)
+    assert [offer.file for offer in found] == ["pool/tool.deb"]
+    assert asked[0].fingerprint == FINGERPRINT
+    locked = lock_entry(described, found)
+    asked.clear()
+    assert fetcher.offers(described, locked)[0].location == f"{tmp_path}/served/pool/tool.deb"
+    assert asked == []
+
+
+def test_a_key_that_is_not_there_is_a_mistake(fetcher: Fetcher, tmp_path: Path) -> None:
+    described = repository_source(tmp_path)
+    (tmp_path / "key").unlink()
+    with pytest.raises(ImageError, match="there is no key") as caught:
+        fetcher.offers(described, None)
+    assert not isinstance(caught.value, UnavailableError)

@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Comparing versions of Debian packages."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import compare, version_order
+
+# Each was compared with dpkg --compare-versions.
+ORDERED = ["0.9", "1.0~~", "1.0~rc1", "1.0", "1.0-1~bpo13+1", "1.0-1", "1.0-1+deb13u1", "1.0-2", "1.0-10", "1.0a", "1.0+b", "1.9", "1.10", "1:0.1", "20:8.1.0"]
+
+
+@pytest.mark.parametrize(("older", "newer"), list(zip(ORDERED, ORDERED[1:])))
+def test_order(older: str, newer: str) -> None:
+    assert compare(older, newer) < 0 < compare(newer, older)
+
+
+@pytest.mark.parametrize(("left", "right"), [("1.0", "1.0"), ("0:1.0", "1.0"), ("1.0-0", "1.0"), ("1.00", "1.0"), ("1.5.4-trixie+", "1.5.4-trixie+")])
+def test_same(left: str, right: str) -> None:
+    assert compare(left, right) == 0
+
+
+def test_newest() -> None:
+    assert max(["1.35.2-1.1", "1.35.10-1.1", "1.35.9-2.1"], key=version_order) == "1.35.10-1.1"
