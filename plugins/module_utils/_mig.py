@@ -101,7 +101,7 @@ def _check_slices(wanted: t.Sequence[tuple[MigProfile, int]], model: GpuModel, m
             f"Cannot divide {model.name} ({where}): {asked} takes {compute} compute slices and {memory} memory slices, "
             f"but the GPU has {mig.compute} and {mig.memory}. Take fewer or smaller instances."
         )
-    if place([profile for profile, count in wanted for unused in range(count)]) is None:
+    if place([profile for profile, count in wanted for _copy in range(count)]) is None:
         raise MigError(f"Cannot divide {model.name} ({where}): {asked} has slices enough, but the instances cannot be placed side by side.")
 
 
@@ -153,20 +153,18 @@ def slurm_type(model: GpuModel, profile: MigProfile) -> str:
 def slurm_gres(entries: t.Sequence[Entry], gpus: t.Mapping[str, int], types: t.Mapping[str, str]) -> list[dict[str, t.Any]]:
     """The generic resources of a node.
 
-    ``gpus`` tells how many GPUs of each model the node has, ``types`` replaces the type of a profile. A GPU that no entry divides is one resource by itself.
+    ``gpus`` tells how many GPUs of each model the node has, in the order of their numbers; ``types`` replaces the type of a profile. A GPU that no entry
+    divides is one resource by itself.
     """
     counts: dict[str, int] = {}
     exact: dict[str, bool] = {}
-    for name, number in gpus.items():
-        model = model_of(name)
-        for device in range(number):
-            entry = next((entry for entry in entries if entry.model == model and entry.applies_to(device)), None)
-            whole = entry is None or not entry.instances
-            parts = [(None, 1)] if whole or entry is None else list(entry.instances)
-            for profile, count in parts:
-                kind = whole_type(model) if profile is None else types.get(profile.name, slurm_type(model, profile))
-                counts[kind] = counts.get(kind, 0) + count
-                exact[kind] = profile is None or profile.name in types or profile.gib is not None
+    for device, model in enumerate(model_of(name) for name, number in gpus.items() for _copy in range(number)):
+        entry = next((entry for entry in entries if entry.model == model and entry.applies_to(device)), None)
+        parts: list[tuple[MigProfile | None, int]] = [*entry.instances] if entry and entry.instances else [(None, 1)]
+        for profile, count in parts:
+            kind = whole_type(model) if profile is None else types.get(profile.name, slurm_type(model, profile))
+            counts[kind] = counts.get(kind, 0) + count
+            exact[kind] = profile is None or profile.name in types or profile.gib is not None
     return [{"name": "gpu", "type": kind, "count": count, "gres": f"gpu:{kind}:{count}", "exact": exact[kind]} for kind, count in counts.items()]
 
 

@@ -142,3 +142,6 @@ def test_resources_of_a_node() -> None:
         "exact": True,
     }
     assert [item["gres"] for item in slurm_gres([], {"h100-80gb": 8}, {})] == ["gpu:h100:8"]
+    # Numbers go on from model to model.
+    mixed = layout_from([entry("h200", {"7g.141gb": 1}, devices=[1])])
+    assert [item["gres"] for item in slurm_gres(mixed, {"a30": 1, "h200": 2}, {})] == ["gpu:a30:1", "gpu:h200_7g.140gb:1", "gpu:h200:1"]
