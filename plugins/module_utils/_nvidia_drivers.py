@@ -120,7 +120,7 @@ COMPILATIONS: tuple[Compilation, ...] = (
         False,
         "it does not compile for kernels of Debian 13 from 6.12.107 on: pci_resize_resource() takes another argument there (tried with 6.12.107 and 6.12.117)",
     ),
-    Compilation("550.163.01", "proprietary", (6, 12, 94), (6, 12, 118), True, "compiled for 6.12.94 and 6.12.117"),
+    Compilation("550.163.01", "proprietary", (6, 12, 94), (6, 12, 118), True, "compiled for 6.12.94, 6.12.107 and 6.12.117"),
     Compilation("535.274.02", "proprietary", (6, 12, 117), (6, 12, 118), True, "compiled for 6.12.117"),
 )
 
