@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 import typing as t
 from urllib.parse import unquote, urlsplit
@@ -54,7 +55,7 @@ class Source:
     """Where a component comes from: one of ``path``, ``files`` and ``repository``.
 
     ``packages`` are the names to take; one that ends in a question mark is taken when it is offered. ``release`` is the one version of them to
-    take, without epoch and Debian revision; when empty, the newest.
+    take, without epoch and Debian revision, or a pattern such as ``595.*``; when empty, the newest.
     """
 
     component: str
@@ -147,12 +148,16 @@ def _wrong(component: str, why: str, remedy: str) -> ImageError:
     return ImageError(f"Cannot use the source of {component}: {why}. {remedy}, in artefact_sources or in the catalogue.")
 
 
+def _is_of_release(package: Package, release: str) -> bool:
+    return not release or any(fnmatch.fnmatchcase(version, release) for version in (package.release, package.version))
+
+
 def choose(offers: t.Sequence[Offer], names: t.Sequence[str], source: Source, architecture: str) -> list[Offer]:
     """The newest of each named package, and what these need of the same source, sorted by name; raises ImageError when one is not offered."""
     newest: dict[str, Offer] = {}
     for offer in offers:
         package = offer.package
-        if package.architecture not in (architecture, "all") or (source.release and source.release not in (package.release, package.version)):
+        if package.architecture not in (architecture, "all") or not _is_of_release(package, source.release):
             continue
         other = newest.get(package.name)
         if other is None or version_order(package.version) > version_order(other.package.version):

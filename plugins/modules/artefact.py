@@ -54,8 +54,8 @@ options:
       - Where the component comes from, merged over the catalogue and C(artefact_sources).
       - One of the keys C(path), C(files) and C(repository) names the source. C(path) is a package file or a folder of them on the controller.
         C(files) is a list of mappings of C(url) and C(sha256). C(repository) has C(url), C(suite), C(component), C(key) and C(fingerprint).
-      - C(version) replaces C({version}) in addresses. C(release) is the one version of the packages to take. C(mirror) is an address that takes
-        the place of the server's.
+      - C(version) replaces C({version}) in addresses. C(release) is the one version of the packages to take, or a pattern such as V(595.*).
+        C(mirror) is an address that takes the place of the server's.
     type: dict
     default: {}
   state:

@@ -85,6 +85,7 @@ def test_the_newest_is_chosen_with_what_it_needs_of_the_same_source() -> None:
 def test_one_release_is_chosen() -> None:
     offers = [offer("tool", "20:8.1.0-1"), offer("tool", "20:8.2.0-1")]
     assert choose(offers, ["tool"], source(release="8.1.0"), "amd64") == offers[:1]
+    assert choose(offers, ["tool"], source(release="8.1.*"), "amd64") == offers[:1]
     with pytest.raises(ImageError, match=r"no package tool 8\.3\.0 for amd64, only none"):
         choose(offers, ["tool"], source(release="8.3.0"), "amd64")
 

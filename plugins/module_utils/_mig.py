@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""MIG layouts: which instances each GPU of a machine is divided into, checked against what the GPU can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing as t
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpu_models import GpuModel, Mig, MigProfile, model_of
+
+
+class MigError(ImageError):
+    """A MIG layout that cannot be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the GPUs of one model become.
+
+    ``devices`` are the numbers that nvidia-smi gives them, None for all of this model. ``instances`` are profiles and how many of each; none of them means
+    that MIG is off.
+    """
+
+    model: GpuModel
+    devices: tuple[int, ...] | None
+    instances: tuple[tuple[MigProfile, int], ...]
+
+    def applies_to(self, device: int) -> bool:
+        """Whether the GPU with this number is meant, when it is of the model."""
+        return self.devices is None or device in self.devices
+
+
+def layout_from(raw: t.Any) -> list[Entry]:
+    """Read and check a layout; raises MigError or GpuError."""
+    if not isinstance(raw, (list, tuple)):
+        raise MigError(f"Cannot use the MIG layout {raw!r}: it must be a list with one entry for each kind of GPU.")
+    entries = [_entry_from(item, f"entry {number} of the MIG layout") for number, item in enumerate(raw, start=1)]
+    for number, entry in enumerate(entries):
+        for other in entries[:number]:
+            if entry.model == other.model and _overlap(entry, other):
+                raise MigError(f"Cannot use the MIG layout: two entries are for the same {entry.model.name}. Give each entry its own devices.")
+    return entries
+
+
+def _overlap(one: Entry, other: Entry) -> bool:
+    return one.devices is None or other.devices is None or bool(set(one.devices) & set(other.devices))
+
+
+def _entry_from(item: t.Any, where: str) -> Entry:
+    if not isinstance(item, dict):
+        raise MigError(f"Cannot use {where}: it is {item!r}, but must have the keys model and instances.")
+    strange = set(item) - {"model", "devices", "instances"}
+    if strange or "model" not in item or "instances" not in item:
+        raise MigError(f"Cannot use {where}: it has the keys {', '.join(sorted(map(str, item)))}. It needs model and instances, and may have devices.")
+    model = model_of(str(item["model"]))
+    if model.mig is None:
+        raise MigError(f"Cannot divide {model.name} ({where}): this GPU has no MIG. Remove the entry.")
+    return Entry(model, _devices_from(item.get("devices", "all"), where), _instances_from(item["instances"], model, model.mig, where))
+
+
+def _devices_from(raw: t.Any, where: str) -> tuple[int, ...] | None:
+    if raw in ("all", None):
+        return None
+    numbers = raw if isinstance(raw, (list, tuple)) else [raw]
+    if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+        raise MigError(f"Cannot use {where}: devices is {raw!r}. Give the numbers of GPUs as nvidia-smi -L shows them, or all.")
+    return tuple(sorted(set(numbers)))
+
+
+def _instances_from(raw: t.Any, model: GpuModel, mig: Mig, where: str) -> tuple[tuple[MigProfile, int], ...]:
+    if not isinstance(raw, dict):
+        raise MigError(f"Cannot use {where}: instances is {raw!r}. Give profiles and how many of each, such as {mig.profiles[0].name}: 2.")
+    known = {profile.name: profile for profile in mig.profiles}
+    wanted = []
+    for name, count in raw.items():
+        if name not in known:
+            raise MigError(f"Cannot divide {model.name} ({where}): it has no profile {name!r}. It has {', '.join(known)}.")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise MigError(f"Cannot divide {model.name} ({where}): the number of {name} is {count!r}. Give a whole number from 1 to {known[name].count}.")
+        wanted.append((known[name], count))
+    wanted.sort(key=lambda pair: (-pair[0].memory, -pair[0].compute, pair[0].name))
+    _check_slices(wanted, model, mig, where)
+    return tuple(wanted)
+
+
+def _check_slices(wanted: t.Sequence[tuple[MigProfile, int]], model: GpuModel, mig: Mig, where: str) -> None:
+    asked = " + ".join(f"{count} x {profile.name}" for profile, count in wanted)
+    for profile, count in wanted:
+        if count > profile.count:
+            raise MigError(f"Cannot divide {model.name} ({where}): {count} x {profile.name} do not fit, at most {profile.count} do.")
+    if sum(count for profile, count in wanted if profile.media) > 1:
+        raise MigError(f"Cannot divide {model.name} ({where}): {asked} has several +me instances, but only one can have the media engines.")
+    compute = sum(profile.compute * count for profile, count in wanted)
+    memory = sum(profile.memory * count for profile, count in wanted)
+    if compute > mig.compute or memory > mig.memory:
+        raise MigError(
+            f"Cannot divide {model.name} ({where}): {asked} takes {compute} compute slices and {memory} memory slices, "
+            f"but the GPU has {mig.compute} and {mig.memory}. Take fewer or smaller instances."
+        )
+    if place([profile for profile, count in wanted for _copy in range(count)]) is None:
+        raise MigError(f"Cannot divide {model.name} ({where}): {asked} has slices enough, but the instances cannot be placed side by side.")
+
+
+def place(profiles: t.Sequence[MigProfile]) -> list[int] | None:
+    """The memory slice at which each instance can begin so that none overlaps another; None when there is no such way."""
+
+    def search(rest: t.Sequence[MigProfile], taken: frozenset[int]) -> list[int] | None:
+        if not rest:
+            return []
+        for start in reversed(rest[0].starts):
+            slices = frozenset(range(start, start + rest[0].memory))
+            if not slices & taken:
+                found = search(rest[1:], taken | slices)
+                if found is not None:
+                    return [start, *found]
+        return None
+
+    return search(profiles, frozenset())
+
+
+def document(entries: t.Sequence[Entry]) -> dict[str, t.Any]:
+    """The layout as the program reads it that applies it on the machine."""
+    return {
+        "format": 1,
+        "entries": [
+            {
+                "model": entry.model.name,
+                "pci_ids": list(entry.model.pci_ids),
+                "reset": entry.model.mig.reset if entry.model.mig else False,
+                "devices": None if entry.devices is None else list(entry.devices),
+                "instances": {profile.name: count for profile, count in entry.instances},
+            }
+            for entry in entries
+        ],
+    }
+
+
+def slurm_type(model: GpuModel, profile: MigProfile) -> str:
+    """A type that is part of the name that Slurm's NVML plugin gives an instance.
+
+    That name ends with the compute slices and the memory that the driver reports in whole GiB, halves rounded up, which is not always what the name of the
+    profile says. It begins with the name of the product, which is left out here where products of one model have different ones.
+    """
+    size = profile.name.partition("+")[0] if profile.gib is None else f"{profile.compute}g.{math.floor(profile.gib + 0.5)}gb"
+    whole = whole_type(model)
+    return f"{whole}_{size}" if model.slurm_name == f"nvidia_{whole}" else size
+
+
+def slurm_gres(entries: t.Sequence[Entry], gpus: t.Mapping[str, int], types: t.Mapping[str, str]) -> list[dict[str, t.Any]]:
+    """The generic resources of a node.
+
+    ``gpus`` tells how many GPUs of each model the node has, in the order of their numbers; ``types`` replaces the type of a profile. A GPU that no entry
+    divides is one resource by itself.
+    """
+    counts: dict[str, int] = {}
+    exact: dict[str, bool] = {}
+    for device, model in enumerate(model_of(name) for name, number in gpus.items() for _copy in range(number)):
+        entry = next((entry for entry in entries if entry.model == model and entry.applies_to(device)), None)
+        parts: list[tuple[MigProfile | None, int]] = [*entry.instances] if entry and entry.instances else [(None, 1)]
+        for profile, count in parts:
+            kind = whole_type(model) if profile is None else types.get(profile.name, slurm_type(model, profile))
+            counts[kind] = counts.get(kind, 0) + count
+            exact[kind] = profile is None or profile.name in types or profile.gib is not None
+    return [{"name": "gpu", "type": kind, "count": count, "gres": f"gpu:{kind}:{count}", "exact": exact[kind]} for kind, count in counts.items()]
+
+
+def whole_type(model: GpuModel) -> str:
+    """A type that is part of the name that Slurm's NVML plugin gives a whole GPU."""
+    name = model.family.replace("-", "_")
+    return name if name in model.product.lower().replace(" ", "_") else name.partition("_")[0]

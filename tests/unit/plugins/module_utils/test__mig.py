@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of MIG layouts: what fits, what does not and why, and what Slurm calls the instances."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpu_models import MODELS, model_of
+from ansible_collections.hyperscaler.images.plugins.module_utils._mig import document, layout_from, place, slurm_gres, slurm_type, whole_type
+
+
+def entry(model: str, instances: t.Any, **more: t.Any) -> dict[str, t.Any]:
+    return {"model": model, "instances": instances, **more}
+
+
+@pytest.mark.parametrize(
+    ("model", "instances"),
+    [
+        ("a100-40gb", {"1g.5gb": 7}),
+        ("a100-40gb", {"3g.20gb": 2}),
+        ("a100-40gb", {"3g.20gb": 1, "4g.20gb": 1}),
+        ("a100-80gb", {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}),
+        ("a100-80gb", {"1g.10gb": 4, "3g.40gb": 1}),
+        ("h100-80gb", {"1g.20gb": 4}),
+        ("h100-nvl", {"7g.94gb": 1}),
+        ("h200", {"1g.18gb": 2, "2g.35gb": 1, "3g.71gb": 1}),
+        ("h200", {"1g.18gb": 6, "1g.18gb+me": 1}),
+        ("h200", {"2g.35gb": 3, "1g.18gb": 1}),
+        ("h200", {"2g.35gb": 3, "1g.35gb": 1}),
+        ("b200", {"2g.45gb": 1, "4g.90gb": 1, "1g.45gb": 1}),
+        ("a30", {"1g.6gb": 2, "2g.12gb": 1}),
+        ("a30", {"1g.6gb+me": 1, "1g.6gb": 3}),
+        ("rtx-pro-6000", {"1g.24gb": 2, "2g.48gb": 1}),
+        ("h200", {}),
+    ],
+)
+def test_what_fits(model: str, instances: dict[str, int]) -> None:
+    found = layout_from([entry(model, instances)])[0]
+    assert {profile.name: count for profile, count in found.instances} == instances
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("h200", "must be a list with one entry"),
+        (["h200"], "entry 1 of the MIG layout: it is 'h200', but must have the keys model and instances"),
+        ([{"model": "h200"}], "It needs model and instances"),
+        ([entry("h200", {}, gpus=1)], "it has the keys gpus, instances, model"),
+        ([entry("h2000", {})], "'h2000': it is not known"),
+        ([entry("a100", {})], "there are a100-40gb, a100-80gb"),
+        ([entry("t4", {})], "t4 (entry 1 of the MIG layout): this GPU has no MIG"),
+        ([entry("h200", ["1g.18gb"])], "Give profiles and how many of each, such as 1g.18gb: 2"),
+        ([entry("h200", {"1g.5gb": 1})], "it has no profile '1g.5gb'. It has 1g.18gb, 1g.18gb+me, 1g.35gb"),
+        ([entry("h200", {"1g.18gb": 0})], "the number of 1g.18gb is 0"),
+        ([entry("h200", {"1g.18gb": "2"})], "the number of 1g.18gb is '2'"),
+        ([entry("h200", {"1g.18gb": True})], "the number of 1g.18gb is True"),
+        ([entry("h200", {"3g.71gb": 3})], "3 x 3g.71gb do not fit, at most 2 do"),
+        ([entry("h200", {"3g.71gb": 2, "1g.18gb": 1})], "2 x 3g.71gb + 1 x 1g.18gb takes 7 compute slices and 9 memory slices, but the GPU has 7 and 8"),
+        ([entry("h200", {"4g.71gb": 1, "2g.35gb": 2})], "takes 8 compute slices and 8 memory slices"),
+        ([entry("h200", {"7g.141gb": 1, "1g.18gb": 1})], "takes 8 compute slices and 9 memory slices"),
+        ([entry("a30", {"4g.24gb": 1, "1g.6gb": 1})], "but the GPU has 4 and 4"),
+        ([entry("a30", {"1g.6gb+me": 1, "2g.12gb+me": 1})], "only one can have the media engines"),
+        ([entry("h200", {}, devices=[])], "devices is []"),
+        ([entry("h200", {}, devices=[-1])], "devices is [-1]"),
+        ([entry("h200", {}, devices="0")], "devices is '0'"),
+        ([entry("h200", {}), entry("h200", {}, devices=[0])], "two entries are for the same h200"),
+        ([entry("h200", {}, devices=[0, 1]), entry("h200", {}, devices=[1])], "two entries are for the same h200"),
+    ],
+)
+def test_what_is_refused(raw: t.Any, reason: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        layout_from(raw)
+    assert reason in str(caught.value)
+
+
+def test_slices_alone_are_not_enough() -> None:
+    """One slice at an odd place leaves no room for two: the search moves it."""
+    small, double = (next(p for p in model_of("h200").mig.profiles if p.name == name) for name in ("1g.18gb", "1g.35gb"))
+    assert place([double, double, double, small, small]) == [6, 4, 2, 1, 0]
+    assert place([double, double, double, double, small]) is None
+
+
+def test_every_single_profile_fits_as_often_as_it_says() -> None:
+    for model in MODELS:
+        for profile in model.mig.profiles if model.mig else ():
+            assert place([profile] * profile.count) is not None, f"{model.name} {profile.name}"
+            layout_from([entry(model.name, {profile.name: profile.count})])
+
+
+def test_document() -> None:
+    found = document(layout_from([entry("h200", {"1g.18gb": 2, "3g.71gb": 1}, devices=[1, 0]), entry("a100-80gb", {})]))
+    assert found == {
+        "format": 1,
+        "entries": [
+            {"model": "h200", "pci_ids": ["2335"], "reset": False, "devices": [0, 1], "instances": {"3g.71gb": 1, "1g.18gb": 2}},
+            {"model": "a100-80gb", "pci_ids": ["20B2", "20B5", "20F3", "20F5"], "reset": True, "devices": None, "instances": {}},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "profile", "expected"),
+    [
+        ("a100-40gb", "1g.5gb", "a100_1g.5gb"),
+        ("a100-40gb", "3g.20gb", "a100_3g.20gb"),
+        ("a100-40gb", "7g.40gb", "a100_7g.39gb"),
+        ("a100-80gb", "3g.40gb", "a100_3g.39gb"),
+        ("h100-80gb", "1g.10gb", "1g.10gb"),
+        ("h200", "1g.18gb+me", "h200_1g.16gb"),
+        ("h200", "2g.35gb", "h200_2g.33gb"),
+        ("h200-nvl", "1g.18gb", "h200_nvl_1g.18gb"),
+        ("b200", "1g.23gb", "b200_1g.23gb"),
+    ],
+)
+def test_types_of_slurm(model: str, profile: str, expected: str) -> None:
+    found = model_of(model)
+    assert found.mig is not None
+    assert slurm_type(found, next(item for item in found.mig.profiles if item.name == profile)) == expected
+
+
+def test_types_of_whole_gpus_are_part_of_the_product_name() -> None:
+    for model in MODELS:
+        assert whole_type(model) in model.product.lower().replace(" ", "_")
+
+
+def test_resources_of_a_node() -> None:
+    layout = layout_from([entry("a100-40gb", {"1g.5gb": 2, "3g.20gb": 1}, devices=[0, 1]), entry("b200", {"1g.23gb": 7})])
+    assert slurm_gres(layout, {"a100-40gb": 3}, {}) == [
+        {"name": "gpu", "type": "a100_3g.20gb", "count": 2, "gres": "gpu:a100_3g.20gb:2", "exact": True},
+        {"name": "gpu", "type": "a100_1g.5gb", "count": 4, "gres": "gpu:a100_1g.5gb:4", "exact": True},
+        {"name": "gpu", "type": "a100", "count": 1, "gres": "gpu:a100:1", "exact": True},
+    ]
+    assert slurm_gres(layout, {"b200": 1}, {})[0]["exact"] is False
+    assert slurm_gres(layout, {"b200": 1}, {"1g.23gb": "b200_1g.22gb"})[0] == {
+        "name": "gpu",
+        "type": "b200_1g.22gb",
+        "count": 7,
+        "gres": "gpu:b200_1g.22gb:7",
+        "exact": True,
+    }
+    assert [item["gres"] for item in slurm_gres([], {"h100-80gb": 8}, {})] == ["gpu:h100:8"]
+    # Numbers go on from model to model.
+    mixed = layout_from([entry("h200", {"7g.141gb": 1}, devices=[1])])
+    assert [item["gres"] for item in slurm_gres(mixed, {"a30": 1, "h200": 2}, {})] == ["gpu:a30:1", "gpu:h200_7g.140gb:1", "gpu:h200:1"]
