@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
-import pkgutil
 import typing as t
 from pathlib import Path
 
@@ -62,10 +62,7 @@ def schedule(wishes: Wishes, *, folder: Path = FOLDER, systemd: Path = SYSTEMD) 
     library = folder.joinpath(*PACKAGE.split("."))
     library.mkdir(mode=0o755, parents=True, exist_ok=True)
     for name in SOURCES:
-        source = pkgutil.get_data(PACKAGE, f"{name}.py")
-        if source is None:
-            raise SealError(f"Cannot seal this machine at its shutdown: the program {name} of this module cannot be read. Install the collection again.")
-        (library / f"{name}.py").write_bytes(source)
+        (library / f"{name}.py").write_text(_source_of(f"{PACKAGE}.{name}"), encoding="utf-8")
     (folder / "wishes.json").write_text(json.dumps(wishes_to_dict(wishes)), encoding="utf-8")
     (folder / "run.py").write_text(PROGRAM.format(folder=str(folder), package=PACKAGE), encoding="utf-8")
     systemd.mkdir(exist_ok=True)
@@ -73,6 +70,17 @@ def schedule(wishes: Wishes, *, folder: Path = FOLDER, systemd: Path = SYSTEMD) 
     systemctl = Command("systemctl", reason="run units", package="systemd")
     systemctl.run("daemon-reload", attempt="announce the unit that seals at the shutdown")
     systemctl.run("start", UNIT, attempt=f"start {UNIT}")
+
+
+def _source_of(module: str) -> str:
+    """The text of a module, whether it lies in a folder or in the archive that Ansible sends."""
+    spec = importlib.util.find_spec(module)
+    # The loader of archives is no subclass of importlib.abc.InspectLoader, but has its methods.
+    read = getattr(spec.loader, "get_source", None) if spec else None
+    source = read(module) if read else None
+    if not isinstance(source, str):
+        raise SealError(f"Cannot seal this machine at its shutdown: the program {module} cannot be read. Install the collection again.")
+    return source
 
 
 def seal_now(root: Path = Path("/"), folder: Path = FOLDER, console: Path = CONSOLE) -> None:
