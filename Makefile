@@ -17,19 +17,31 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images test setup-images setup-test lint units sanity collection integration molecule e2e bench clean
+.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule e2e bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-14s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
 
 setup-images:
 	@scripts/setup images '$(IMAGES)' '$(EXTRA)'
+
+setup-packer:
+	@scripts/setup images '$(IMAGES)' '-e image_backend=packer $(EXTRA)'
 
 setup-test:
 	@scripts/setup test
 
 images: setup-images ## Build and prove the images (IMAGES=cloud-base for one, EXTRA="-e …")
 	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') $(EXTRA)
+
+build: setup-packer ## Build the images with Packer (IMAGES=cloud-base, PACKER_LOG=1 keeps Packer's own log)
+	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') -e image_backend=packer $(EXTRA)
+
+init validate format: setup-packer ## The same for packer init, packer validate and packer fmt -check
+	ansible-playbook playbooks/packer_image.yml $(if $(IMAGES),--limit '$(IMAGES)') -e image_packer_command=$@ $(EXTRA)
+
+compare: setup-packer ## Build the images both ways and compare the results (IMAGES=cloud-base)
+	scripts/compare-backends '$(IMAGES)'
 
 test: setup-test ## Run every check below but Molecule and the benchmark
 	@scripts/test lint units sanity collection integration e2e

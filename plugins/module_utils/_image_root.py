@@ -21,7 +21,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _open_files
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
 from ansible_collections.hyperscaler.images.plugins.module_utils._holder import hold
@@ -210,14 +210,10 @@ def _own_cache(wanted: Wanted) -> tuple[Path, Path] | None:
 
 def _files(wanted: Wanted) -> tuple[tuple[str, str], ...]:
     """The files of an open image: no services, name resolution, apt settings, and what the user adds."""
-    try:
-        settings = Command("apt-config", reason="read apt's settings").run("dump", "Acquire", attempt="read the apt settings of the build host").stdout
-    except ToolError:
-        settings = ""
     own = (
         (f"/{_open_files.POLICY}", _open_files.POLICY_TEXT),
         (f"/{_open_files.RESOLVER}", _text_of(Path("/etc/resolv.conf"))),
-        (_open_files.APT_CONF, _open_files.apt_conf(settings)),
+        (_open_files.APT_CONF, _open_files.apt_conf(_open_files.host_settings())),
         (_open_files.CA_BUNDLE, _text_of(_open_files.HOST_CA_BUNDLE)),
     )
     return (*own, *wanted.files)

@@ -85,6 +85,25 @@ def inspect_image(path: Path, expectations: Expectations) -> Inspection:
             )
 
 
+@contextlib.contextmanager
+def readable_tree(path: Path) -> t.Iterator[Tree]:
+    """The files of a closed raw image with all its file systems, mounted read-only for the time of the block."""
+    _require_closed(path)
+    table = read_table(path)
+    with _attached(path, table) as device:
+        volumes = read_volumes(device, table)
+        root = find_root(volumes, table, path)
+        _namespace.unshare(_namespace.CLONE_NEWNS)
+        _namespace.make_mounts_private()
+        with contextlib.ExitStack() as stack:
+            top = _mount(stack, root, _mount_folder())
+            problems: list[Finding] = []
+            _mount_others(stack, volumes, table, top, problems)
+            if problems:
+                raise ImageError(f"Cannot read {path}: {problems[0].path} {problems[0].message}", path=str(path))
+            yield Tree(top)
+
+
 def _inspect_files(
     subject: Subject, table: PartitionTable, mounted: t.Mapping[Volume, tuple[str, Path]], findings: t.Sequence[Finding], seconds: dict[str, float]
 ) -> Inspection:

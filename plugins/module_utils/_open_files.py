@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import find_mirrors, read_sources
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 
 POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# No service is started while the image is open.\nexit 101\n"
@@ -32,9 +33,21 @@ def apt_conf(host_settings: str) -> str:
         'Acquire::Languages "none";',
         f'Acquire::https::CAInfo "{CA_BUNDLE}";',
     )
+    return "\n".join([*own, *mirror_settings(host_settings)]) + "\n"
+
+
+def mirror_settings(host_settings: str) -> list[str]:
+    """The apt settings of the build host that tell how it reaches its mirror."""
     wanted = ("Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Check", "Acquire::AllowInsecure", "Acquire::ForceIPv4")
-    passed = [line for line in host_settings.splitlines() if line.startswith(wanted)]
-    return "\n".join([*own, *passed]) + "\n"
+    return [line for line in host_settings.splitlines() if line.startswith(wanted)]
+
+
+def host_settings() -> str:
+    """The apt settings of the build host as ``apt-config dump`` tells them; empty where there is no apt."""
+    try:
+        return Command("apt-config", reason="read apt's settings").run("dump", "Acquire", attempt="read the apt settings of the build host").stdout
+    except ToolError:
+        return ""
 
 
 def host_mirror_lists() -> tuple[tuple[str, str], ...]:

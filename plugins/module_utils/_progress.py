@@ -35,23 +35,31 @@ def progress_sentence(name: str, progress: Progress) -> str:
 
 
 def report_to(path: str | None, name: str) -> Report | None:
-    """A reporter that adds a line to the file or named pipe ``path`` for each call.
-
-    A transfer must not fail or wait because nobody reads along: what cannot be written at once is dropped.
-    """
+    """A reporter that adds a line to the file or named pipe ``path`` for each call."""
     if path is None:
         return None
+    write = line_writer(path)
+    return lambda progress: write(progress_sentence(name, progress))
 
-    def report(progress: Progress) -> None:
+
+def line_writer(path: str | None) -> t.Callable[[str], None]:
+    """A function that adds a line to the file or named pipe ``path``, or does nothing without one.
+
+    Work must not fail or wait because nobody reads along: what cannot be written at once is dropped.
+    """
+
+    def write(line: str) -> None:
+        if path is None:
+            return
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         except OSError:
             return
         try:
-            os.write(descriptor, (progress_sentence(name, progress) + "\n").encode("utf-8"))
+            os.write(descriptor, (line + "\n").encode("utf-8"))
         except OSError:
             return
         finally:
             os.close(descriptor)
 
-    return report
+    return write

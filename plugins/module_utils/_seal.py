@@ -220,7 +220,19 @@ class Planner:
                 self._remove(rule, found)
         line = re.compile(rf"^\s*(?:{'|'.join(map(re.escape, users))})\s.*$")
         for path in expand(self.root, "etc/sudoers.d/*"):
-            self._rewrite(dataclasses.replace(rule, action=Action.STRIP, strip=line), path)
+            self._sudo_rules(dataclasses.replace(rule, action=Action.STRIP, strip=line), path, line)
+
+    def _sudo_rules(self, rule: Rule, path: Path, line: re.Pattern[str]) -> None:
+        """A file that has nothing but comments left goes: cloud-init wrote it for these users."""
+        if path.is_symlink() or not path.is_file() or self._left_alone(path):
+            return
+        before = path.read_text(encoding="utf-8", errors="surrogateescape")
+        after = without_text(before, line)
+        rules = [text for text in after.splitlines() if text.strip() and not text.lstrip().startswith("#")]
+        if after != before and not rules:
+            self._add(rule, "removed", path)
+        else:
+            self._replace(rule, path, before, after)
 
     def _text(self, name: str) -> str:
         path = resolve(self.root, self.root / name)

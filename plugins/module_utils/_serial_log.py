@@ -124,6 +124,25 @@ RULES: tuple[Rule, ...] = (
         "Check the configuration with `sshd -t` in the image and make sure that host keys are made on the first boot.",
     ),
     Rule(
+        "disk_full",
+        (r"No space left on device", r"ENOSPC\b", r"EXT4-fs warning .*: ext4_end_bio.*\berror 3\b"),
+        "The disk of the guest is full.",
+        "Give the image a larger disk_size; make sure that its root partition is the last one and is grown at boot.",
+        context=1,
+    ),
+    Rule(
+        "dpkg_lock",
+        (
+            r"Could not get lock /var/lib/(?:dpkg|apt)\S*",
+            r"Unable to (?:acquire the dpkg frontend lock|lock directory /var/lib/(?:apt|dpkg))",
+            r"Failed to lock apt for exclusive operation",
+            r"dpkg: error: dpkg (?:frontend|status database) (?:lock )?(?:is|was) locked by another process",
+        ),
+        "The package database is locked by another process of the guest.",
+        "Let unattended-upgrades and the apt timers rest while the image is built, or wait for the lock (DPkg::Lock::Timeout).",
+        context=1,
+    ),
+    Rule(
         "cloud_init_error",
         (
             r"cloud-init\[\d+\]: .*(?:Traceback|\[ERROR\]|CRITICAL|failed running|Failed running|failed loading|Failed loading|Unhandled non-multipart)",
@@ -142,11 +161,31 @@ RULES: tuple[Rule, ...] = (
             r"ci-info:\s*\|\s*(?!lo\b)\w+\s*\|\s*False\s*\|",
             r"ci-info:\s*!+.*(?:failed|down)",
         ),
-        "The guest has no network.",
+        "The guest has no network: no interface got an address by DHCP.",
         "Make sure that exactly one network manager is enabled, that it configures the first Ethernet interface by DHCP, "
         "and that the kernel has the driver virtio_net.",
     ),
 )
+
+# What QEMU says when the accelerator that it was given does not work; a guest cannot write it.
+NO_ACCELERATOR = Rule(
+    "no_accelerator",
+    (
+        r"Could not access KVM kernel module",
+        r"failed to initialize kvm",
+        r"KVM is not supported|KVM not supported|kvm not available",
+        r"KVM internal error",
+        r"error: failed to set MSR",
+        r"ioctl\(KVM_\w+\) failed",
+        r"Back to tcg accelerator|invalid accelerator",
+    ),
+    "The accelerator of the virtual machine does not work on this host.",
+    "Use the accelerator that the probe found (accelerator: auto), choose tcg, or repair KVM: virtualisation in the firmware, nested virtualisation "
+    "on the host of this machine, membership of the group kvm.",
+    context=1,
+)
+# What shows in the output of QEMU and of provisioners, not on the console.
+OUTPUT_KINDS = ("disk_full", "dpkg_lock")
 
 _BOOTED = re.compile(r"(?:^|\s)\S+ login:\s*$|Reached target .*(?:multi-user\.target|Multi-User System)", re.MULTILINE)
 _SEEDED = re.compile(r"Cloud-init v\.? ?\S+ finished at|Reached target .*cloud-init\.target")
@@ -200,6 +239,11 @@ def final_failure(text: str) -> Diagnosis | None:
     return _first_match(text, [rule for rule in RULES if rule.final])
 
 
+def output_failure(text: str) -> Diagnosis | None:
+    """The failure that the output of QEMU or of a provisioner shows, if it is one that does not show on the console."""
+    return _first_match(text, [NO_ACCELERATOR, *(rule for rule in RULES if rule.kind in OUTPUT_KINDS)])
+
+
 def booted(text: str) -> bool:
     """Whether the guest shows its login prompt or has reached its target."""
     return _BOOTED.search(text) is not None
@@ -216,6 +260,9 @@ def diagnose(text: str, ssh: SshOutcome, *, ended: str = "") -> Diagnosis:
     if found is not None:
         return found
     if ended:
+        refused = _first_match(ended, [NO_ACCELERATOR])
+        if refused is not None:
+            return refused
         return Diagnosis(
             "guest_ended", f"The guest ended early: {ended}", "Look at the log of QEMU and at the last lines of the console.", tuple(tail(text, 6))
         )

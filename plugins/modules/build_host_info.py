@@ -86,6 +86,20 @@ available_memory:
   description: The available memory, in MiB.
   returned: success
   type: int
+mirror_lists:
+  description: The mirror lists of Debian's cloud images, C(path) and C(content), with the mirrors that this machine uses. Empty when it uses none of Debian.
+  returned: success
+  type: list
+  elements: dict
+apt_settings:
+  description: The apt settings of this machine that tell how it reaches its mirror, as lines of C(apt.conf).
+  returned: success
+  type: list
+  elements: str
+uefi_firmware:
+  description: The UEFI firmware of this machine, C(code) and C(variables). Empty when there is none.
+  returned: success
+  type: dict
 msg:
   description: The answer, as a sentence.
   returned: success
@@ -98,7 +112,18 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_mirror_lists, host_settings, mirror_settings
+from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import find_firmware
+
+
+def uefi_firmware() -> dict[str, str]:
+    """The files of the UEFI firmware."""
+    try:
+        found = find_firmware("uefi")
+    except ToolError:
+        found = None
+    return {"code": str(found.code), "variables": str(found.variables)} if found else {}
 
 
 def main() -> t.NoReturn:
@@ -125,7 +150,16 @@ def main() -> t.NoReturn:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
-    module.exit_json(changed=False, msg="This machine can build images.", tools=tools, free_space=free, available_memory=memory)
+    module.exit_json(
+        changed=False,
+        msg="This machine can build images.",
+        tools=tools,
+        free_space=free,
+        available_memory=memory,
+        mirror_lists=[{"path": path, "content": content} for path, content in host_mirror_lists()],
+        apt_settings=mirror_settings(host_settings()),
+        uefi_firmware=uefi_firmware(),
+    )
 
 
 if __name__ == "__main__":

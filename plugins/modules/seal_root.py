@@ -61,6 +61,15 @@ options:
       - Without it the module refuses, because there it would take the identity of a machine that is in use.
     type: bool
     default: false
+  defer:
+    description:
+      - Seal the machine that runs when it shuts down or reboots, after every service has ended, and discard the free space of its root file system.
+      - What the shutdown itself writes is sealed as well, and the user who is logged in can still end the machine.
+      - Nothing is changed before. RV(actions) are those that would be done now. The outcome is written to the console, in a line that begins
+        with C(hyperscaler-seal:).
+      - Needs a O(root) of V(/) and O(live).
+    type: bool
+    default: false
 extends_documentation_fragment:
   - hyperscaler.images._attributes
   - hyperscaler.images._attributes.linux
@@ -138,7 +147,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._seal import Plan, Wishes, apply_seal, plan_seal, refuse_running
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal import Plan, SealError, Wishes, apply_seal, plan_seal, refuse_running
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_later import schedule
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import Category
 
 
@@ -173,6 +183,16 @@ def result_of(root: Path, plan: Plan, diff: bool) -> dict[str, t.Any]:
     return result
 
 
+def finish(root: Path, wishes: Wishes, plan: Plan, params: t.Mapping[str, t.Any]) -> None:
+    """Seal now, or have it done at the shutdown."""
+    if not params["defer"]:
+        apply_seal(root, plan)
+    elif root != Path("/") or not params["live"]:
+        raise SealError(f"Cannot seal {root} at the shutdown of this machine: defer needs a root of / and live. Set both, or leave out defer.")
+    else:
+        schedule(wishes)
+
+
 def main() -> t.NoReturn:
     categories = [category.value for category in Category]
     module = AnsibleModule(
@@ -183,6 +203,7 @@ def main() -> t.NoReturn:
             "keep": {"type": "list", "elements": "str", "default": []},
             "extra": {"type": "list", "elements": "str", "default": []},
             "live": {"type": "bool", "default": False},
+            "defer": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -199,11 +220,14 @@ def main() -> t.NoReturn:
         if not (params["live"] or module.check_mode):
             refuse_running(root)
         plan = plan_seal(root, wishes)
+        result = result_of(root, plan, module._diff)
+        if params["defer"]:
+            result.update(changed=True, msg=f"{root} will be sealed when this machine shuts down.")
         if not module.check_mode:
-            apply_seal(root, plan)
+            finish(root, wishes, plan, params)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
-    module.exit_json(**result_of(root, plan, module._diff))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -163,3 +163,35 @@ def test_every_file_names_its_licence() -> None:
         if f"{TAG}: GPL-3.0-or-later" not in path.read_text(encoding="utf-8")[:600]
     ]
     assert without == []
+
+
+CONDITIONS = ("when", "that", "failed_when", "changed_when", "until")
+
+
+def expressions(path: Path) -> t.Iterator[str]:
+    """The Jinja expressions of a YAML file or a template, without the texts in them."""
+    if path.suffix == ".j2":
+        texts, conditions = [path.read_text(encoding="utf-8")], []
+    else:
+        mappings = list(walk(load(path) or []))
+        values = [value for mapping in mappings for value in mapping.values()]
+        texts = [text for value in values for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        found = [mapping[key] for mapping in mappings for key in CONDITIONS if key in mapping]
+        conditions = [str(one) for value in found for one in (value if isinstance(value, list) else [value])]
+    inner = [code for text in texts for code in re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL)]
+    for code in [*conditions, *inner]:
+        yield re.sub(r"'[^']*'|\"[^\"]*\"", "''", code).strip()
+
+
+def test_booleans_from_the_command_line_work(role: Path) -> None:
+    """``-e name=false`` is text, and text is true."""
+    names = {name for spec in specs(role).values() for name, option in spec.get("options", {}).items() if option["type"] == "bool"}
+    paths = [path for path in role.rglob("*") if path.suffix in (".yml", ".j2") and path.parent.name not in ("defaults", "meta")]
+    bare = [
+        f"{path.relative_to(ROOT)}: {code}"
+        for path in paths
+        for code in expressions(path)
+        for name in names
+        if code != name and re.search(rf"(?<![\w.]){name}(?!\w)(?! \| bool\b)", code)
+    ]
+    assert bare == []

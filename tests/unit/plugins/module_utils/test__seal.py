@@ -334,6 +334,8 @@ def test_build_user_goes_with_everything(root: Path) -> None:
     for name in ("home/packer/.profile", "home/alice/.profile", "etc/sudoers.d/packer", "var/mail/packer", "var/lib/systemd/linger/packer"):
         write(root, name)
     write(root, "etc/sudoers.d/site", "packer ALL=(ALL) NOPASSWD:ALL\nalice ALL=(ALL) ALL\n")
+    write(root, "etc/sudoers.d/90-cloud-init-users", "# Created by cloud-init v. 25.1.4\n\n# User rules for packer\npacker ALL=(ALL) NOPASSWD:ALL\n")
+    write(root, "etc/sudoers.d/README", "# Only comments.\n")
     seal(root, users=("packer", "nobody-of-that-name"))
     assert "packer" not in (root / "etc/passwd").read_text()
     assert (root / "etc/group").read_text() == "root:x:0:\nsudo:x:27:alice\nalice:x:1001:\n"
@@ -342,7 +344,8 @@ def test_build_user_goes_with_everything(root: Path) -> None:
     assert shadow.stat().st_mode & 0o777 == 0o640
     assert (root / "etc/subuid").read_text() == "alice:165536:65536\n"
     assert (root / "etc/sudoers.d/site").read_text() == "alice ALL=(ALL) ALL\n"
-    for name in ("home/packer", "etc/sudoers.d/packer", "var/mail/packer", "var/lib/systemd/linger/packer"):
+    assert (root / "etc/sudoers.d/README").exists()
+    for name in ("home/packer", "etc/sudoers.d/packer", "etc/sudoers.d/90-cloud-init-users", "var/mail/packer", "var/lib/systemd/linger/packer"):
         assert not (root / name).exists()
     assert (root / "home/alice/.profile").exists()
     assert paths(root, users=("packer",)) == []

@@ -91,3 +91,23 @@ def test_unknown_category(run_module: Runner, root: Path) -> None:
 def test_own_files_are_the_temporary_folders_that_are_imported_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/tmp/ansible_a/b.zip", "/var/tmp/x", "/usr/lib/python3", "/tmp", "", "/run/me/zip", "/tmpfoo/x"])
     assert seal_root.own_files() == ("tmp/ansible_a", "var/tmp/x", "run/me")
+
+
+@pytest.mark.parametrize("options", [{"live": True}, {"root": "/", "live": False}])
+def test_deferring_needs_the_running_machine(run_module: Runner, root: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]) -> None:
+    monkeypatch.setattr(seal_root, "refuse_running", lambda _root: None)
+    monkeypatch.setattr(seal_root, "plan_seal", lambda *_arguments: seal_root.Plan())
+    result = run_module(seal_root.main, defer=True, **{"root": str(root), **options})
+    assert "defer needs a root of / and live" in result["msg"]
+
+
+def test_deferred(run_module: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduled: list[t.Any] = []
+    monkeypatch.setattr(seal_root, "schedule", scheduled.append)
+    monkeypatch.setattr(seal_root, "plan_seal", lambda *_arguments: seal_root.Plan())
+    monkeypatch.setattr(seal_root, "apply_seal", lambda *_arguments: pytest.fail("it was sealed at once"))
+    assert run_module(seal_root.main, check_mode=True, defer=True, live=True)["changed"]
+    assert scheduled == []
+    result = run_module(seal_root.main, defer=True, live=True, users=["admin"])
+    assert (result["changed"], result["msg"]) == (True, "/ will be sealed when this machine shuts down.")
+    assert [wishes.users for wishes in scheduled] == [("admin",)]

@@ -1,0 +1,42 @@
+variable "output_directory" {
+  type = string
+}
+
+variable "disk" {
+  type = string
+}
+
+variable "serial_log" {
+  type = string
+}
+
+variable "cpu" {
+  type    = string
+  default = "max"
+}
+
+source "qemu" "machine" {
+  disk_image       = true
+  iso_url          = var.disk
+  iso_checksum     = "none"
+  format           = "raw"
+  output_directory = var.output_directory
+  vm_name          = "disk.raw"
+  accelerator      = "tcg"
+  memory           = "64"
+  headless         = true
+  vnc_bind_address = "127.0.0.1"
+  boot_wait        = "-1s"
+  ssh_username     = "nobody"
+  ssh_password     = "x"
+  ssh_timeout      = "3s"
+  qemuargs = [
+    ["-cpu", var.cpu],
+    ["-serial", "file:${var.serial_log}"],
+    ["-netdev", "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+  ]
+}
+
+build {
+  sources = ["source.qemu.machine"]
+}

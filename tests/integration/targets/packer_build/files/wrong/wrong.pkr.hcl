@@ -1,0 +1,5 @@
+source "file" "wrong" {
+    content = "x"
+  nonsense = true
+  target = "y"
+}
