@@ -13,8 +13,9 @@ FAKE_FOLDER = "/run/slurm-fake-gres"
 DETECTIONS = ("nvml", "nvidia", "devices", "fake")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 WORD = re.compile(r"[a-z][a-z0-9_]*")
-# MIG profiles bring points and a plus sign, as in h100_1g.10gb+me.
-TYPE = re.compile(r"[a-z0-9][a-z0-9_.+]*")
+# Models may have hyphens (a100-sxm4-40gb), and MIG profiles bring points and a plus sign (h100_1g.10gb+me).
+TYPE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+HYPHEN_BEFORE_PROFILE = re.compile(r"-[0-9]+g\.[0-9]+gb")
 
 
 def _refuse(host: str, why: str) -> t.NoReturn:
@@ -31,7 +32,7 @@ def _gres(host: str, entry: t.Mapping[str, t.Any], detect: str) -> dict[str, t.A
     }
     if not WORD.fullmatch(found["name"]):
         _refuse(host, f"{found['name']!r} is no name of a resource. Use lower-case letters, digits and underscores.")
-    if found["type"] and not TYPE.fullmatch(found["type"]):
+    if found["type"] and (not TYPE.fullmatch(found["type"]) or HYPHEN_BEFORE_PROFILE.search(found["type"])):
         _refuse(
             host,
             f"{found['type']!r} can be no type of a resource, because Slurm compares it with the name that the driver gives, "

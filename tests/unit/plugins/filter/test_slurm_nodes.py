@@ -61,9 +61,9 @@ def test_ipv6_address_is_taken_where_there_is_no_other() -> None:
 
 
 def test_detected_gpus_and_mig_instances() -> None:
-    gres = [{"type": "a100", "count": 1}, {"type": "a100_3g.20gb", "count": 2}]
+    gres = [{"type": "a100-sxm4-40gb", "count": 1}, {"type": "a100_3g.20gb", "count": 2}]
     (node,) = slurm_nodes([host(slurm_compute_gres=gres)], with_gpus=["node01"])
-    assert node["line"]["Gres"] == "gpu:a100:1,gpu:a100_3g.20gb:2"
+    assert node["line"]["Gres"] == "gpu:a100-sxm4-40gb:1,gpu:a100_3g.20gb:2"
     assert (node["detect"], node["gpus"]) == ("nvml", True)
     assert [entry["devices"] for entry in node["gres"]] == [[], []]
 
