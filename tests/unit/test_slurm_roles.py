@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 ROLES = Path(__file__).parents[2] / "roles"
 
 
@@ -17,5 +19,13 @@ def _files(role: str) -> dict[str, bytes]:
 def test_files_of_both_slurm_roles_are_equal() -> None:
     controller, compute = _files("slurm_controller"), _files("slurm_compute")
     shared = controller.keys() & compute.keys()
-    assert shared == {"etc/slurm/cgroup.conf", "etc/slurm/slurm.conf.example", "etc/systemd/system/munge.service.d/10-configured.conf"}
+    assert shared == {"etc/slurm/slurm.conf.example", "etc/systemd/system/munge.service.d/10-configured.conf"}
     assert {name for name in shared if controller[name] != compute[name]} == set()
+
+
+def test_both_roles_confine_jobs_in_the_same_way() -> None:
+    """The controller renders cgroup.conf because a site may change it; without changes it says what a node has baked."""
+    variables = yaml.safe_load((ROLES / "slurm_controller/vars/main.yml").read_text(encoding="utf-8"))
+    lines = (ROLES / "slurm_compute/files/etc/slurm/cgroup.conf").read_text(encoding="utf-8").splitlines()
+    baked = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert baked == variables["__slurm_controller_cgroup"]
