@@ -122,7 +122,7 @@ class Work:
     def _format(self, packer: Packer) -> dict[str, t.Any]:
         """Ask only; exit code 3 says that a file would be written differently."""
         done = packer.command.run(
-            "fmt", "-check", "-diff", "-recursive", str(self.job.template), attempt=f"check the format of {self.job.template}", accepted=(0, 3), timeout=60
+            "fmt", "-check", "-diff", str(self.job.template), attempt=f"check the format of {self.job.template}", accepted=(0, 3), timeout=60
         )
         text = done.stdout.strip()
         if done.rc == 3:

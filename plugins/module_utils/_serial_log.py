@@ -114,16 +114,6 @@ RULES: tuple[Rule, ...] = (
         causes=r"^\[(?: TIME |DEPEND|FAILED)\]|Timed out waiting for device",
     ),
     Rule(
-        "sshd_not_up",
-        (
-            r"Failed to start (?:ssh|sshd)(?:@\S*)?\.service",
-            r"Failed to start .*OpenBSD Secure Shell server",
-            r"Dependency failed for (?:ssh|sshd)(?:@\S*)?\.service",
-        ),
-        "The SSH server did not start.",
-        "Check the configuration with `sshd -t` in the image and make sure that host keys are made on the first boot.",
-    ),
-    Rule(
         "disk_full",
         (r"No space left on device", r"ENOSPC\b", r"EXT4-fs warning .*: ext4_end_bio.*\berror 3\b"),
         "The disk of the guest is full.",
@@ -141,6 +131,16 @@ RULES: tuple[Rule, ...] = (
         "The package database is locked by another process of the guest.",
         "Let unattended-upgrades and the apt timers rest while the image is built, or wait for the lock (DPkg::Lock::Timeout).",
         context=1,
+    ),
+    Rule(
+        "sshd_not_up",
+        (
+            r"Failed to start (?:ssh|sshd)(?:@\S*)?\.service",
+            r"Failed to start .*OpenBSD Secure Shell server",
+            r"Dependency failed for (?:ssh|sshd)(?:@\S*)?\.service",
+        ),
+        "The SSH server did not start.",
+        "Check the configuration with `sshd -t` in the image and make sure that host keys are made on the first boot.",
     ),
     Rule(
         "cloud_init_error",
@@ -172,7 +172,7 @@ NO_ACCELERATOR = Rule(
     "no_accelerator",
     (
         r"Could not access KVM kernel module",
-        r"failed to initialize kvm",
+        r"failed to initialize (?:kvm|xen|hvf|whpx)",
         r"KVM is not supported|KVM not supported|kvm not available",
         r"KVM internal error",
         r"error: failed to set MSR",

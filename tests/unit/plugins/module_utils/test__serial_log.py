@@ -14,6 +14,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log imp
     diagnose,
     final_failure,
     kernel_started,
+    output_failure,
     plain_text,
     read_console,
     screen_text,
@@ -174,3 +175,39 @@ def test_a_screen_that_shows_pictures_has_no_text(memory: bytes) -> None:
 
 def test_a_blank_screen() -> None:
     assert screen_text(bytes(SCREEN_BYTES)) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[   61.2] cloud-init[512]: OSError: [Errno 28] No space left on device", "disk_full"),
+        ("[   61.2] cloud-init[512]: E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (unattended-upgr)", "dpkg_lock"),
+        ("E: Unable to lock directory /var/lib/apt/lists/", "dpkg_lock"),
+    ],
+)
+def test_a_cause_comes_before_its_effects(line: str, kind: str) -> None:
+    """A full disk and a locked package database make services fail: these are told, not the services."""
+    console = f"{line}\n[FAILED] Failed to start ssh.service - OpenBSD Secure Shell server.\n[   62.0] cloud-init[512]: Traceback (most recent call last):\n"
+    found = diagnose(console, CLOSED)
+    assert found.kind == kind
+    assert line in found.evidence
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "QEMU was ended by signal SIGABRT: qemu-system-x86_64: error: failed to set MSR 0x10a to 0xc000069.",
+        "QEMU ended with exit code 1: Could not access KVM kernel module: No such file or directory | qemu-system-x86_64: failed to initialize kvm.",
+        "QEMU ended with exit code 1: qemu-system-x86_64: invalid accelerator xen.",
+        "QEMU holds the guest in the state internal-error. KVM internal error. Suberror: 1",
+    ],
+)
+def test_an_accelerator_that_does_not_work(said: str) -> None:
+    assert diagnose("", SILENT, ended=said).kind == "no_accelerator"
+    found = output_failure(said)
+    assert found is not None
+    assert found.kind == "no_accelerator"
+
+
+def test_output_that_shows_nothing() -> None:
+    assert output_failure("ok: [node]\nFailed to start ssh.service") is None

@@ -10,6 +10,11 @@ variable "serial_log" {
   type = string
 }
 
+variable "accelerator" {
+  type    = string
+  default = "tcg"
+}
+
 variable "cpu" {
   type    = string
   default = "max"
@@ -22,7 +27,7 @@ source "qemu" "machine" {
   format           = "raw"
   output_directory = var.output_directory
   vm_name          = "disk.raw"
-  accelerator      = "tcg"
+  accelerator      = var.accelerator
   memory           = "64"
   headless         = true
   vnc_bind_address = "127.0.0.1"

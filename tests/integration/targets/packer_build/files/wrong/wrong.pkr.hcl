@@ -3,3 +3,7 @@ source "file" "wrong" {
   nonsense = true
   target = "y"
 }
+
+build {
+  sources = ["source.file.wrong"]
+}
