@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+import time
 import typing as t
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._transport impo
 DATA = Path(__file__).resolve().parents[2] / "playbooks" / "vars"
 APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--allow-downgrades"]
 APT += ["--allow-change-held-packages", "--option=DPkg::Lock::Timeout=300", "--option=Dpkg::Options::=--force-confold"]
+LOCK_TIMEOUT = 300.0
+LOCK_PAUSE = 5.0
 RECORDS = "/usr/local/share/hyperscaler/artefacts"
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -95,23 +98,19 @@ class ActionModule(ActionBase):
 
     def _record(self, component: str) -> Record | None:
         read = self._low_level_execute_command(f"cat {shlex.quote(f'{RECORDS}/{component}.json')}", sudoable=True)
-        if read["rc"] != 0:
-            return None
-        try:
-            return Record.parse(read["stdout"])
-        except (ValueError, KeyError, TypeError):
-            return None
+        return Record.parse(read["stdout"]) if read["rc"] == 0 else None
 
     def _is_installed(self, record: Record) -> bool:
         names = " ".join(shlex.quote(package["name"]) for package in record.packages)
-        if not names:
-            return False
         shown = self._low_level_execute_command(f"dpkg-query --show --showformat='${{db:Status-Status}} ${{Package}} ${{Version}}\\n' {names}")
-        return {f"installed {package['name']} {package['version']}" for package in record.packages} <= set(shown["stdout"].splitlines())
+        return bool(names) and record.dpkg_lines() <= set(shown["stdout"].splitlines())
 
     def _install(self, record: Record, files: t.Sequence[Path], variables: dict[str, t.Any]) -> None:
         """All packages in one call of apt-get: they depend on each other."""
-        problem = self._run_with(APT, files, [], variables)
+        until = time.monotonic() + LOCK_TIMEOUT
+        # apt-get waits for the lock of dpkg, but not for that of its cache.
+        while "Could not get lock" in (problem := self._run_with(APT, files, [], variables)) and time.monotonic() < until:
+            time.sleep(LOCK_PAUSE)
         if problem:
             raise ImageError(f"Cannot install {record.component} from {', '.join(path.name for path in files)}: apt-get says {problem}.")
 

@@ -38,10 +38,17 @@ class Record:
         return cls(source.component, "installed", source.version, source.kind, "", packages)
 
     @classmethod
-    def parse(cls, text: str) -> Record:
-        """Read what ``text`` wrote; raises ValueError, KeyError or TypeError for something else."""
-        fields = json.loads(text)
-        return cls(**{**fields, "packages": tuple(dict(package) for package in fields["packages"])})
+    def parse(cls, text: str) -> Record | None:
+        """Read what ``text`` wrote; None for something else, which is replaced like a record that is not there."""
+        try:
+            fields = json.loads(text)
+            return cls(**{**fields, "packages": tuple(dict(package) for package in fields["packages"])})
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def dpkg_lines(self) -> set[str]:
+        """State, name and version of each package, as dpkg-query shows those that are installed."""
+        return {f"installed {package['name']} {package['version']}" for package in self.packages}
 
     def text(self) -> str:
         """The record as JSON."""

@@ -107,8 +107,12 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert "srv" not in record.text()
     assert record.has(["tool", "absent?"])
     assert not record.has(["other"])
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        Record.parse('{"component": "tool"}')
+    assert record.dpkg_lines() == {"installed tool 1.0"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"component": "tool"}', '{"packages": [1]}'])
+def test_something_else_is_no_record(text: str) -> None:
+    assert Record.parse(text) is None
 
 
 @pytest.mark.parametrize(
