@@ -149,6 +149,8 @@ class Planner:
                 self._truncate(rule, path)
             elif rule.action in (Action.STRIP, Action.REPLACE):
                 self._rewrite(rule, path)
+            elif rule.action is Action.REMOVE_IF_EMPTY:
+                self._prune(rule, path)
             else:
                 self._folder(rule, path)
 
@@ -178,6 +180,11 @@ class Planner:
             del self.plan.effects[before:]
             self._add(rule, "removed", path, size=size)
         return whole
+
+    def _prune(self, rule: Rule, folder: Path) -> None:
+        """Plan the removal of a folder that has nothing in it, once what is planned already is done."""
+        if not self._left_alone(folder) and folder.is_dir() and not folder.is_symlink() and all(folder / name in self._claimed for name in _names(folder)):
+            self._add(rule, "removed", folder)
 
     def _folder(self, rule: Rule, folder: Path) -> None:
         """Plan what happens to the content of a folder that itself stays."""

@@ -34,6 +34,7 @@ class Action(enum.Enum):
     TRUNCATE_FILES = "truncate_files"
     STRIP = "strip"
     REPLACE = "replace"
+    REMOVE_IF_EMPTY = "remove_if_empty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +129,14 @@ RULES: tuple[Rule, ...] = (
             "etc/ssh/sshd_config.d/50-cloud-init.conf",
         ),
     ),
+    # Made by a boot; an image that was never booted has none of them. What is in one of them was asked for.
+    Rule("empty folder of a service", _STATE, Action.REMOVE_IF_EMPTY, ("var/lib/cloud", "var/lib/systemd/linger")),
     Rule("DHCP lease", _STATE, _RM, ("var/lib/dhcp/*.lease*", "var/lib/dhcpcd/*", "var/lib/dhclient/*")),
     Rule("network manager state", _STATE, _RM, ("var/lib/NetworkManager/*", "var/lib/systemd/network/*")),
     Rule("name servers", _STATE, Action.TRUNCATE, ("etc/resolv.conf",)),
     Rule("apt proxy", _STATE, Action.STRIP, ("etc/apt/apt.conf", "etc/apt/apt.conf.d/*"), strip=APT_PROXY),
     Rule("proxy of the environment", _STATE, Action.STRIP, ("etc/environment", "etc/environment.d/*.conf"), strip=ENVIRONMENT_PROXY),
+    Rule("clock", _STATE, _RM, ("var/lib/systemd/timesync",)),
     Rule("timer and run state", _STATE, _RM, ("var/lib/systemd/timers/*", "var/lib/systemd/rfkill/*", "var/lib/systemd/pstore/*", "var/lib/apt/periodic/*")),
     Rule("core dump", _STATE, _RM, ("core", "core.*", "root/core", "root/core.*", "var/crash/*", "var/lib/systemd/coredump/*")),
     Rule("temporary file", _STATE, Action.EMPTY, ("tmp", "var/tmp", "run")),
@@ -149,6 +153,10 @@ RULES: tuple[Rule, ...] = (
     Rule("cache of an account", _CACHE, _RM, _in_homes(".cache")),
     Rule("package cache", _CACHE, Action.REMOVE_FILES, ("var/cache/apt",)),
     Rule("package list", _CACHE, Action.REMOVE_FILES, ("var/lib/apt/lists",)),
+    Rule("package list helper", _CACHE, _RM, ("var/lib/apt/lists/auxfiles",)),
+    Rule("cache of AppArmor", _CACHE, _RM, ("var/cache/apparmor/*",)),
+    # netplan's package does not compile its program; the first run by root does.
+    Rule("bytecode", _CACHE, _RM, ("usr/share/netplan/**/__pycache__",)),
     Rule("linker cache helper", _CACHE, _RM, ("var/cache/ldconfig/aux-cache",)),
     Rule("journal", _LOGS, _RM, ("var/log/journal/*",)),
     Rule(

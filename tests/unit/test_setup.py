@@ -146,6 +146,23 @@ def test_sudo_that_asks_without_a_terminal(machine: Machine) -> None:
     assert "sudo asks for a password, and there is no terminal to ask on." in machine.refusal("images")
 
 
+@pytest.mark.parametrize(
+    ("release", "arguments", "wanted"),
+    [
+        ("12", ("test",), True),
+        ("12", ("images", "cloud-base", "-e image_backend=packer"), True),
+        ("12", ("images", "cloud-base"), False),
+        ("13", ("images", "cloud-base", "-e image_backend=packer"), False),
+        ("13", ("test",), False),
+    ],
+)
+def test_packer_is_installed_where_there_is_a_package_of_it(machine: Machine, release: str, arguments: tuple[str, ...], wanted: bool) -> None:
+    machine.release(DEBIAN_13.replace("13", release))
+    machine.program("id", 'case "$*" in -u) echo 1000 ;; *) echo user ;; esac')
+    machine.program("sudo", "exit 1")
+    assert (" packer " in f"{machine.refusal(*arguments)} ".replace(":", " ")) == wanted
+
+
 def test_ubuntu_without_kvm_says_so_at_once(machine: Machine) -> None:
     machine.release(UBUNTU)
     message = machine.refusal("images")

@@ -473,3 +473,30 @@ def test_planner_reads_and_does_not_write(root: Path) -> None:
     write(root, "etc/munge/munge.key")
     Planner(root, Wishes(), frozenset()).build()
     assert (root / "etc/munge/munge.key").exists()
+
+
+def test_what_only_a_boot_makes(root: Path) -> None:
+    for name in (
+        "var/lib/cloud/instances/i-1/x",
+        "var/lib/systemd/linger/packer",
+        "var/lib/systemd/timesync/clock",
+        "var/lib/apt/lists/auxfiles/x",
+        "var/cache/apparmor/979b3ac6.0/.features",
+        "usr/share/netplan/netplan_cli/cli/__pycache__/core.cpython-313.pyc",
+        "usr/share/netplan/netplan_cli/cli/core.py",
+        "usr/share/other/__pycache__/core.cpython-313.pyc",
+    ):
+        write(root, name)
+    seal(root, users=("packer",))
+    for name in ("var/lib/cloud", "var/lib/systemd/linger", "var/lib/systemd/timesync", "var/lib/apt/lists/auxfiles", "var/cache/apparmor/979b3ac6.0"):
+        assert not (root / name).exists()
+    assert not (root / "usr/share/netplan/netplan_cli/cli/__pycache__").exists()
+    assert (root / "usr/share/netplan/netplan_cli/cli/core.py").exists()
+    assert (root / "usr/share/other/__pycache__/core.cpython-313.pyc").exists()
+    assert (root / "var/cache/apparmor").is_dir()
+
+
+def test_a_user_whose_services_go_on_was_asked_for(root: Path) -> None:
+    write(root, "var/lib/systemd/linger/alice")
+    seal(root, users=("packer",))
+    assert (root / "var/lib/systemd/linger/alice").exists()
