@@ -90,7 +90,7 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
     """One node."""
     host = str(variables["inventory_hostname"])
     facts = variables.get("ansible_facts") or {}
-    name = str(variables.get("slurm_compute_node_name") or host.split(".")[0])
+    name = str(variables.get("slurm_compute_node_name") or host.split(".", maxsplit=1)[0])
     if not NAME.fullmatch(name):
         _refuse(host, f"{name!r} is no name of a node. Use letters, digits and hyphens in slurm_compute_node_name.")
     detect = str(variables.get("slurm_compute_gres_detect") or "nvml")

@@ -190,7 +190,7 @@ class Run:
     def follow(self, arguments: t.Sequence[str]) -> Outcome:
         """Start Packer, hand over each line as it comes, and return how it ended."""
         started = time.monotonic()
-        with _signals() as caught, _Pipes() as pipes, self._selector:
+        with self._selector, _signals() as caught, _Pipes() as pipes:
             pid = self._packer.command.spawn("-machine-readable", *arguments, stdout=pipes.out[1], stderr=pipes.err[1])
             pipes.close_writers()
             process, own = ProcessIdentity.of(pid), ProcessIdentity.of(os.getpid())

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Three jobs, each of which starts only when the one before has ended well. Run it where you would run sbatch.
