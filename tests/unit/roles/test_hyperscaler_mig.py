@@ -271,3 +271,11 @@ def test_as_a_program(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_it_starts_with_the_interpreter_alone(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-I", str(PROGRAM), "gate", "--pci", str(tmp_path)], check=False, capture_output=True)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_the_unit_comes_before_what_uses_gpus() -> None:
+    text = (ROOT / "roles/nvidia_gpu_drivers/templates/etc/systemd/system/hyperscaler-mig.service.j2").read_text(encoding="utf-8")
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert {"slurmd.service", "kubelet.service", "nvidia-dcgm.service", "nvidia-dcgm-exporter.service"} <= set(lines["Before"].split())
+    assert {"nvidia-persistenced.service", "nvidia-fabricmanager.service"} <= set(lines["After"].split())
+    assert lines["ExecCondition"].endswith("hyperscaler-mig gate")
