@@ -51,7 +51,7 @@ lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log
 	ruff format --check .
 	mypy plugins
 	yamllint --strict .
-	ansible-lint
+	ANSIBLE_HOME=$(CURDIR)/.cache/ansible ansible-lint
 	reuse lint --quiet || { reuse lint --lines; exit 1; }
 	antsibull-changelog lint
 	scripts/tree antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
