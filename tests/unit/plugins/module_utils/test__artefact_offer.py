@@ -7,7 +7,6 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
-import deb_stand_in
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _artefact_offer as offers_module
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source, UnavailableError, source_from
@@ -18,6 +17,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils import deb_stand_in
 
 FINGERPRINT = "0683AF2B9AC5BC7D59B2D62340CE4E243CD50804"
 
