@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
+import importlib
+import inspect
 import json
 import typing as t
 from pathlib import Path
@@ -74,15 +75,10 @@ def schedule(wishes: Wishes, *, folder: Path = FOLDER, systemd: Path = SYSTEMD) 
 
 def _source_of(module: str) -> str:
     """The text of a module, whether it lies in a folder or in the archive that Ansible sends."""
-    spec = importlib.util.find_spec(module)
-    # The loader of archives is no subclass of importlib.abc.InspectLoader, but has its methods. Others have none, but a file.
-    read = getattr(spec.loader, "get_source", None) if spec else None
-    source = read(module) if read else None
-    if source is None and spec and spec.origin and Path(spec.origin).is_file():
-        source = Path(spec.origin).read_text(encoding="utf-8")
-    if not isinstance(source, str):
-        raise SealError(f"Cannot seal this machine at its shutdown: the program {module} cannot be read. Install the collection again.")
-    return source
+    try:
+        return inspect.getsource(importlib.import_module(module))
+    except (ImportError, OSError, TypeError) as error:
+        raise SealError(f"Cannot seal this machine at its shutdown: the program {module} cannot be read. Install the collection again.") from error
 
 
 def seal_now(root: Path = Path("/"), folder: Path = FOLDER, console: Path = CONSOLE) -> None:
