@@ -241,7 +241,7 @@ class Run:
             reason = reason or self._reason_to_stop(events, deadline)
             if reason and not self._interrupted:
                 self._interrupted = reason
-                _cancel(pid)
+                _cancel(pid, self._mark)
                 deadline = time.monotonic() + CANCEL_SECONDS
             elif self._interrupted and time.monotonic() >= deadline:
                 return
@@ -313,9 +313,14 @@ def _signals() -> t.Iterator[int]:
         os.close(writing)
 
 
-def _cancel(pid: int) -> None:
+def _cancel(pid: int, mark: str) -> None:
+    """Ask Packer to clean up. It waits for its provisioners, so these are ended; its plugins and machines are left to it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGINT)
+    for process in marked(mark):
+        if process.pid != pid and not program_of(process).startswith(("packer", "qemu-system")) and process.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
 
 
 def _end_after_kill(mark: str) -> None:
@@ -334,6 +339,19 @@ def marked(mark: str) -> list[ProcessIdentity]:
                     identity = ProcessIdentity.of(int(folder.name))
                     found += [identity] if identity else []
     return found
+
+
+def arguments_of(pid: int) -> list[str]:
+    """The arguments of a process; none when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def program_of(process: ProcessIdentity) -> str:
+    """The name of the program of a process; empty when it has ended."""
+    return Path((arguments_of(process.pid) or [""])[0]).name
 
 
 def end_marked(mark: str, spare: t.Callable[[ProcessIdentity], bool] = lambda _process: False) -> list[ProcessIdentity]:

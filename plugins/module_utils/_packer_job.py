@@ -21,7 +21,17 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._errors import 
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import without_secrets
 from ansible_collections.hyperscaler.images.plugins.module_utils._output import exchange
-from ansible_collections.hyperscaler.images.plugins.module_utils._packer import Folders, Outcome, Packer, PackerError, end_marked, run_folders, write_variables
+from ansible_collections.hyperscaler.images.plugins.module_utils._packer import (
+    Folders,
+    Outcome,
+    Packer,
+    PackerError,
+    arguments_of,
+    end_marked,
+    program_of,
+    run_folders,
+    write_variables,
+)
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Report, UiLine, stage_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -259,7 +269,7 @@ class Work:
             return ["No virtual machine was left to be kept."]
         lines = []
         for machine in kept:
-            port = ssh_port(_arguments_of(machine.pid))
+            port = ssh_port(arguments_of(machine.pid))
             key = f" -i {self.job.ssh_private_key_file}" if self.job.ssh_private_key_file else ""
             user = f"{self.job.ssh_username}@" if self.job.ssh_username else ""
             if port:
@@ -325,7 +335,7 @@ def _remove_former_staging(staging: Path) -> None:
     if not staging.exists():
         return
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and any(str(staging) in argument for argument in _arguments_of(int(folder.name))[1:]) and int(folder.name) != os.getpid():
+        if folder.name.isdigit() and any(str(staging) in argument for argument in arguments_of(int(folder.name))[1:]) and int(folder.name) != os.getpid():
             identity = ProcessIdentity.of(int(folder.name))
             if identity is not None and is_machine(identity):
                 raise BusyError(f"Cannot build in {staging}: the virtual machine of a former build still uses it. End it with: kill {identity.pid}")
@@ -334,20 +344,13 @@ def _remove_former_staging(staging: Path) -> None:
 
 def is_machine(process: ProcessIdentity) -> bool:
     """Whether a process is a QEMU."""
-    return Path((_arguments_of(process.pid) or [""])[0]).name.startswith("qemu-system")
+    return program_of(process).startswith("qemu-system")
 
 
 def ssh_port(arguments: t.Sequence[str]) -> int:
     """The port of this host that a QEMU forwards to SSH; 0 when there is none."""
     found = re.search(r"hostfwd=tcp:[^:,]*:(\d+)-[^:,]*:22\b", " ".join(arguments))
     return int(found.group(1)) if found else 0
-
-
-def _arguments_of(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def _last_time(report: Report) -> int:

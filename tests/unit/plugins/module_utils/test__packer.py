@@ -146,6 +146,14 @@ def test_a_time_limit(make_packer: MakePacker) -> None:
     assert [line.text for line in shown] == ["started", "cancelled"]
 
 
+def test_it_need_not_wait_for_its_provisioners(make_packer: MakePacker) -> None:
+    """Packer goes on only when they have ended, and does not end them itself."""
+    started = time.monotonic()
+    outcome, shown = run(make_packer(body="trap : INT; sleep 300; echo 2,,ui,say,cleaned up; exit 1"), "build", timeout=0.5)
+    assert (outcome.rc, [line.text for line in shown]) == (1, ["cleaned up"])
+    assert time.monotonic() - started < 30
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal(make_packer: MakePacker, number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -158,7 +166,7 @@ def test_a_signal(make_packer: MakePacker, number: signal.Signals) -> None:
 
 def test_one_that_ignores_the_signal_is_ended(make_packer: MakePacker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_packer, "CANCEL_SECONDS", 0.2)
-    outcome, _shown = run(make_packer(body="trap '' INT; sleep 300 & wait; wait"), "build", timeout=0.2)
+    outcome, _shown = run(make_packer(body="trap '' INT; while :; do sleep 300 & wait; done"), "build", timeout=0.2)
     assert outcome.rc == -signal.SIGTERM
 
 
