@@ -25,7 +25,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._digest import 
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import GPT_BIOS_BOOT, GPT_ESP, GPT_ROOT, MIB, Partition
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 KERNELS = {"genericcloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
 PACKAGES = (
     "apparmor",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,10 @@ def test_clean(tmp_path: Path) -> None:
     for name in [*gone, *kept]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x", encoding="utf-8")
+    (tmp_path / "etc/hostname").chmod(0o755)
     (tmp_path / "tmp/link").symlink_to("/etc")
     clean(tmp_path)
+    assert stat.S_IMODE((tmp_path / "etc/hostname").stat().st_mode) == 0o644
     assert [name for name in gone if (tmp_path / name).exists()] == []
     assert [name for name in kept if not (tmp_path / name).exists()] == []
     assert [name for name in kept if (tmp_path / name).stat().st_size == 0] == ["etc/machine-id", "etc/hostname", "var/log/wtmp"]
