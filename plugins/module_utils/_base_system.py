@@ -155,9 +155,9 @@ def clean(root: Path) -> None:
         if place.exists():
             os.truncate(place, 0)
     # The bootstrap copied it from the build host, with the mode that it has there.
-    name = root / "etc/hostname"
-    if name.exists():
-        name.chmod(0o644)
+    host_name = root / "etc/hostname"
+    if host_name.exists():
+        host_name.chmod(0o644)
 
 
 def make_apt_folders(root: Path) -> None:

@@ -32,7 +32,7 @@ TOOLS = {
     "mkfs.ext4": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mcopy": "mtools",
-    "addpart": "util-linux",
+    "partx": "util-linux",
     "setpriv": "util-linux",
     "unshare": "util-linux",
     "fstrim": "util-linux",

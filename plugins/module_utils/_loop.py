@@ -12,8 +12,6 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable
 
-SECTOR = 512
-
 
 def attach_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -> str:
     """Attach a disk image and return the loop device, for instance ``/dev/loop3``; its partitions are ``/dev/loop3p1`` ….
@@ -32,12 +30,11 @@ def attach_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -
 
 
 def _announce(device: str, table: PartitionTable, path: Path) -> None:
-    addpart = Command("addpart", reason="announce partitions to the kernel", package="util-linux")
-    for partition in table.partitions:
-        node = Path(partition_node(device, partition.number))
+    partx = Command("partx", reason="announce partitions to the kernel", package="util-linux")
+    for number in (partition.number for partition in table.partitions):
+        node = Path(partition_node(device, number))
         if not _known(node):
-            start, size = str(partition.start // SECTOR), str(partition.size // SECTOR)
-            addpart.run(device, str(partition.number), start, size, attempt=f"announce partition {partition.number} of {path}")
+            partx.run("--add", "--nr", f"{number}:{number}", device, attempt=f"announce partition {number} of {path}")
         _make_node(node)
 
 

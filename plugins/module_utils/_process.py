@@ -18,23 +18,27 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._errors import 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessIdentity:
-    """A process of one boot of one machine; ``start`` is its start time in clock ticks since that boot."""
+    """A process of one boot of one machine; ``start`` is its start time in clock ticks since that boot.
+
+    A container of the same machine has pids of its own, hence the namespace.
+    """
 
     pid: int
     start: int
     boot: str
+    namespace: str
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
         """The identity of a process that runs now, or None."""
         start = _start_ticks(pid)
-        return None if start is None else cls(pid, start, boot_id())
+        return None if start is None else cls(pid, start, boot_id(), pid_namespace())
 
     @classmethod
     def from_dict(cls, data: t.Mapping[str, t.Any] | None) -> ProcessIdentity | None:
         """The identity that ``to_dict`` wrote, or None when the data are not one."""
         try:
-            return cls(int(data["pid"]), int(data["start"]), str(data["boot"])) if data else None
+            return cls(int(data["pid"]), int(data["start"]), str(data["boot"]), str(data["namespace"])) if data else None
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -44,8 +48,8 @@ class ProcessIdentity:
 
     @property
     def local(self) -> bool:
-        """Whether the process belongs to this boot of this machine."""
-        return self.boot == boot_id()
+        """Whether the pid means the same process here: the same boot of the same machine, the same pid namespace."""
+        return (self.boot, self.namespace) == (boot_id(), pid_namespace())
 
     def alive(self) -> bool:
         """Whether exactly this process still runs (a zombie does not)."""
@@ -89,6 +93,11 @@ class ProcessIdentity:
 def boot_id() -> str:
     """The identifier that the kernel makes at each boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def pid_namespace() -> str:
+    """The namespace that the pids of this process belong to, for instance ``pid:[4026531836]``."""
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _start_ticks(pid: int) -> int | None:

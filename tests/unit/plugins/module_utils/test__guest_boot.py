@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_whole_story_is_told(settings: GuestSettings, record: GuestRecord, m
 
 def test_a_guest_that_is_gone(settings: GuestSettings, record: GuestRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_guest_boot, "how_it_ended", lambda *_: "QEMU ended with exit code 0.")
-    gone = GuestRecord(ProcessIdentity(record.process.pid, 1, record.process.boot), patience=1)
+    gone = GuestRecord(dataclasses.replace(record.process, start=1), patience=1)
     with pytest.raises(GuestError, match=r"The guest ended early: QEMU ended with exit code 0\."):
         wait_for_boot(settings, gone, BootWait("ssh", 60))
     assert FakeWait.calls == []

@@ -24,9 +24,10 @@ def test_pid_that_was_given_to_another_process_is_not_alive() -> None:
     assert identity is not None
     assert not dataclasses.replace(identity, start=identity.start - 1).alive()
     assert not dataclasses.replace(identity, boot="another boot").alive()
+    assert not dataclasses.replace(identity, namespace="pid:[1]").alive()
 
 
-@pytest.mark.parametrize("data", [None, {}, {"pid": 1}, {"pid": "x", "start": 1, "boot": "b"}])
+@pytest.mark.parametrize("data", [None, {}, {"pid": 1}, {"pid": "x", "start": 1, "boot": "b", "namespace": "n"}, {"pid": 1, "start": 1, "boot": "b"}])
 def test_data_that_are_no_identity(data: dict[str, object] | None) -> None:
     assert ProcessIdentity.from_dict(data) is None
 

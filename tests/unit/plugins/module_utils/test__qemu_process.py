@@ -146,7 +146,7 @@ def test_the_guest_of_another_folder_is_left_alone(settings: GuestSettings, tmp_
     assert other.process.alive()
 
 
-@pytest.mark.parametrize("change", [{"start": 1}, {"boot": "another"}])
+@pytest.mark.parametrize("change", [{"start": 1}, {"boot": "another"}, {"namespace": "another"}])
 def test_a_recycled_pid_is_not_the_recorded_guest(settings: GuestSettings, change: dict[str, t.Any]) -> None:
     record = start_guest(settings, KVM)
     files = files_of(settings)

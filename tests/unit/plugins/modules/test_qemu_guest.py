@@ -40,7 +40,9 @@ class FakeHost:
 
     def start(self, settings: GuestSettings, accelerator: Accelerator) -> GuestRecord:
         self.started.append(settings)
-        self.current = GuestRecord(ProcessIdentity(4711, 1, "b"), settings.to_dict(), accelerator.name, accelerator.reason, accelerator.patience, 40123, 1000.0)
+        self.current = GuestRecord(
+            ProcessIdentity(4711, 1, "b", "n"), settings.to_dict(), accelerator.name, accelerator.reason, accelerator.patience, 40123, 1000.0
+        )
         return self.current
 
     def stop(self, files: GuestFiles, *, powerdown: float) -> GuestRecord | None:
@@ -150,7 +152,7 @@ def test_other_settings_are_refused_and_the_guest_stays(run: Run, host: FakeHost
 
 
 def test_a_guest_that_a_killed_run_left_is_replaced(run: Run, host: FakeHost) -> None:
-    host.current = GuestRecord(ProcessIdentity(99, 1, "b"))
+    host.current = GuestRecord(ProcessIdentity(99, 1, "b", "n"))
     result = run()
     assert result["changed"]
     assert result["left_behind"]
@@ -212,9 +214,9 @@ def ended(monkeypatch: pytest.MonkeyPatch, host: FakeHost) -> list[ProcessIdenti
 def test_the_guest_ends_with_its_owner(run: Run, host: FakeHost, ended: list[ProcessIdentity]) -> None:
     result = run(owner_pid=os.getpid())
     assert result["guest"]["owner_pid"] == os.getpid()
-    assert host.watched == [(ProcessIdentity.of(os.getpid()), ProcessIdentity(4711, 1, "b"))]
+    assert host.watched == [(ProcessIdentity.of(os.getpid()), ProcessIdentity(4711, 1, "b", "n"))]
     host.end_guest()
-    assert ended == [ProcessIdentity(4711, 1, "b")]
+    assert ended == [ProcessIdentity(4711, 1, "b", "n")]
     assert host.stopped == [0]
 
 
@@ -222,15 +224,15 @@ def test_the_guest_ends_with_its_owner_while_a_task_waits_for_it(run: Run, host:
     run(owner_pid=os.getpid())
     with guest_lock(host.files):
         host.end_guest()
-    assert ended == [ProcessIdentity(4711, 1, "b")]
+    assert ended == [ProcessIdentity(4711, 1, "b", "n")]
     assert host.stopped == []
 
 
 def test_the_watcher_leaves_the_files_of_the_next_guest_alone(run: Run, host: FakeHost, ended: list[ProcessIdentity]) -> None:
     run(owner_pid=os.getpid())
-    host.current = GuestRecord(ProcessIdentity(5000, 9, "b"), {"name": "g"})
+    host.current = GuestRecord(ProcessIdentity(5000, 9, "b", "n"), {"name": "g"})
     host.end_guest()
-    assert ended == [ProcessIdentity(4711, 1, "b")]
+    assert ended == [ProcessIdentity(4711, 1, "b", "n")]
     assert host.stopped == []
 
 
