@@ -3,9 +3,9 @@
 """Build stand-ins of third-party packages with dpkg-deb, and signed repositories of them.
 
 Usage: stand_in.py SPECIFICATION FOLDER. The specification is JSON: "packages" is a list of mappings with "folder", "name", "version" and, where
-wanted, "architecture", "depends", "files" (path to content) and "scripts" (name of a maintainer script to content); content is a text or a list of lines. "repositories" maps the name
-of a folder to {"packages": folder, "suite": …, "component": …}; a suite that ends in a slash makes a flat one. Keys are publisher.asc and
-stranger.asc, their fingerprints are in publisher.txt and stranger.txt.
+wanted, "architecture", "depends", "files" (path to content) and "scripts" (name of a maintainer script to content); a content is a text or a list
+of lines. "repositories" maps the name of a folder to {"packages": folder, "suite": …, "component": …}; a suite that ends in a slash makes a flat
+one. Keys are publisher.asc and stranger.asc, their fingerprints are in publisher.txt and stranger.txt.
 """
 
 from __future__ import annotations
