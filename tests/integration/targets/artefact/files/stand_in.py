@@ -3,9 +3,9 @@
 """Build stand-ins of third-party packages with dpkg-deb, and signed repositories of them.
 
 Usage: stand_in.py SPECIFICATION FOLDER. The specification is JSON: "packages" is a list of mappings with "folder", "name", "version" and, where
-wanted, "architecture", "depends", "files" (path to content) and "scripts" (name of a maintainer script to content). "repositories" maps the name
-of a folder to {"packages": folder, "suite": …, "component": …}; a suite that ends in a slash makes a flat one. Keys are publisher.asc and
-stranger.asc, their fingerprints are in publisher.txt and stranger.txt.
+wanted, "architecture", "depends", "files" (path to content) and "scripts" (name of a maintainer script to content); a content is a text or a list
+of lines. "repositories" maps the name of a folder to {"packages": folder, "suite": …, "component": …}; a suite that ends in a slash makes a flat
+one. Keys are publisher.asc and stranger.asc, their fingerprints are in publisher.txt and stranger.txt.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ import typing as t
 from pathlib import Path
 
 
+def joined(content: str | list[str]) -> str:
+    """The content of a file."""
+    return content if isinstance(content, str) else "\n".join([*content, ""])
+
+
 def build(root: Path, package: t.Mapping[str, t.Any]) -> Path:
     """One package by Debian's own tool."""
     folder, name, version = root / package["folder"], package["name"], package["version"]
@@ -30,15 +35,16 @@ def build(root: Path, package: t.Mapping[str, t.Any]) -> Path:
         for path, content in files.items():
             target = Path(tree, path.lstrip("/"))
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(content, encoding="utf-8")
-            target.chmod(0o755 if content.startswith("#!") else 0o644)
+            text = joined(content)
+            target.write_text(text, encoding="utf-8")
+            target.chmod(0o755 if text.startswith("#!") else 0o644)
         control = Path(tree, "DEBIAN")
         control.mkdir(mode=0o755)
         lines = [f"Package: {name}", f"Version: {version}", f"Architecture: {architecture}", "Maintainer: Nobody <nobody@example.com>"]
         lines += [f"Depends: {package['depends']}"] if package.get("depends") else []
         (control / "control").write_text("\n".join([*lines, "Description: stand-in", " for a test.", ""]), encoding="utf-8")
         for script, content in package.get("scripts", {}).items():
-            (control / script).write_text(content, encoding="utf-8")
+            (control / script).write_text(joined(content), encoding="utf-8")
             (control / script).chmod(0o755)
         subprocess.run(["dpkg-deb", "-Zxz", "--root-owner-group", "--build", tree, folder], check=True, capture_output=True)
     return folder / f"{name}_{version.partition(':')[2] or version}_{architecture}.deb"
