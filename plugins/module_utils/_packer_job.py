@@ -35,7 +35,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._packer import 
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Report, UiLine, stage_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import final_failure, read_console, tail
+from ansible_collections.hyperscaler.images.plugins.module_utils._screen import read_screen
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import final_failure, kernel_started, read_console, tail
 
 RECORD = "packer_build.json"
 NO_INIT = "Packer {0} has its plugins built in and no init (that came with 1.7): nothing had to be fetched."
@@ -64,6 +65,7 @@ class Job:
     log: Path | None = None
     debug: bool = False
     serial_log: Path | None = None
+    monitor_variable: str = ""
     ssh_username: str = ""
     ssh_private_key_file: str = ""
 
@@ -83,6 +85,8 @@ class Work:
         self._started = time.monotonic()
         self._stage = "prepare"
         self._console = ""
+        self._monitor: Path | None = None
+        self._screen = ""
 
     def do(self) -> dict[str, t.Any]:
         """Do it and return the result of the module. Raises PackerError with the diagnosis."""
@@ -110,6 +114,9 @@ class Work:
         variables = dict(self.job.variables)
         if self.job.staging is not None:
             variables[self.job.output_variable] = str(self.job.staging)
+        if self.job.monitor_variable:
+            self._monitor = folders.base / "monitor"
+            variables[self.job.monitor_variable] = str(self._monitor)
         arguments = [
             *(f"-{name}={','.join(values)}" for name, values in (("only", self.job.only), ("except", self.job.excluded)) if values),
             *(f"-var-file={path}" for path in self.job.var_files),
@@ -148,6 +155,9 @@ class Work:
         if staging is not None:
             _remove_former_staging(staging)
             staging.parent.mkdir(parents=True, exist_ok=True)
+        if job.serial_log is not None:
+            # What a former machine wrote says nothing of this one.
+            job.serial_log.unlink(missing_ok=True)
         mode = {"cleanup": "cleanup", "abort": "abort", "keep": "abort"}[job.on_error]
         options = [f"-on-error={mode}", *(["-force"] if job.force else []), *([f"-parallel-builds={job.parallel_builds}"] if job.parallel_builds else [])]
         try:
@@ -186,7 +196,7 @@ class Work:
         return outcome
 
     def _failure(self, outcome: Outcome, command: str) -> PackerError:
-        console = read_console(self.job.serial_log) if self.job.serial_log else ""
+        console = self._shown()
         found = explain_failure(outcome, console, command)
         lines = tail(console)
         parts = [f"Cannot {command} {self.job.template} with Packer: {found.summary}", found.advice]
@@ -211,12 +221,20 @@ class Work:
 
     def _beat(self) -> str:
         """Packer says nothing: show what the console says, and give up when it shows a failure that a guest does not recover from."""
-        console = read_console(self.job.serial_log) if self.job.serial_log else ""
+        console = self._shown()
         last = (tail(console, 1) or [""])[0].strip()
         self._say(last if last != self._console else "…")
         self._console = last
         failure = final_failure(console) if self._stage == "boot" else None
         return f"the console shows that it will not come up ({failure.summary.rstrip('.')})" if failure else ""
+
+    def _shown(self) -> str:
+        """What the machine wrote to its console and, until its kernel does so, what was on its screen when it was last seen."""
+        serial = read_console(self.job.serial_log) if self.job.serial_log else ""
+        if self._monitor is None or kernel_started(serial):
+            return serial
+        self._screen = read_screen(self._monitor, self._monitor.with_name("screen")) or self._screen
+        return f"{serial}\n{self._screen}".strip()
 
     def _say(self, text: str, build: str = "") -> None:
         self._show(f"[{time.monotonic() - self._started:5.0f} s] {self._stage}{' ' + build if build else ''}: {text}")
