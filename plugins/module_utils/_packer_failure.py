@@ -73,7 +73,7 @@ _ANSIBLE = {"2": "a task failed", "4": "the virtual machine could not be reached
 def explain_failure(outcome: Outcome, console: str, command: str) -> Diagnosis:
     """The kind of failure, a sentence on it, the lines that show it and what to do."""
     if outcome.interrupted:
-        return (final_failure(console) if outcome.report.stage == "boot" else None) or _interrupted(outcome, console)
+        return (final_failure(console) if outcome.stage == "boot" else None) or _interrupted(outcome, console)
     said = "\n".join((outcome.report.text(), outcome.stderr))
     qemu = _QEMU.findall(outcome.debug)
     machine = output_failure("\n".join(qemu))
@@ -112,7 +112,7 @@ def _interrupted(outcome: Outcome, console: str) -> Diagnosis:
     timed_out = "did not end within" in outcome.interrupted
     return Diagnosis(
         "timeout" if timed_out else "interrupted",
-        f"Packer was ended in the stage {outcome.report.stage}: {outcome.interrupted}.",
+        f"Packer was ended in the stage {outcome.stage}: {outcome.interrupted}.",
         "Allow more time (timeout), or look at the last lines for what hangs." if timed_out else "Everything that it started has been ended. Run it again.",
         tuple(tail(console, 6)) or _evidence(outcome, []),
     )

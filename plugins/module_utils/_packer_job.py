@@ -210,7 +210,7 @@ class Work:
             advice=found.advice,
             serial_tail=lines,
             rc=outcome.rc,
-            stage=outcome.report.stage,
+            stage=outcome.stage,
             errors=dict(outcome.report.errors),
         )
 
@@ -225,7 +225,8 @@ class Work:
         last = (tail(console, 1) or [""])[0].strip()
         self._say(last if last != self._console else "…")
         self._console = last
-        failure = final_failure(console) if self._stage == "boot" else None
+        # One that is to be kept is left to Packer, which waits for SSH in vain and then leaves it running.
+        failure = final_failure(console) if self._stage == "boot" and self.job.on_error != "keep" else None
         return f"the console shows that it will not come up ({failure.summary.rstrip('.')})" if failure else ""
 
     def _shown(self) -> str:
