@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import SSH_HOST, GuestError, GuestFiles, GuestSettings
-from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_process import GuestRecord, how_it_ended, read_screen, write_record
+from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_process import GuestRecord, how_it_ended, write_record
+from ansible_collections.hyperscaler.images.plugins.module_utils._screen import read_screen
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, SshOutcome, diagnose, kernel_started, read_console, tail
 from ansible_collections.hyperscaler.images.plugins.module_utils._ssh_probe import SshTarget, SshWait
 
@@ -54,7 +55,8 @@ def console_text(settings: GuestSettings) -> str:
     serial = read_console(settings.serial_log)
     if kernel_started(serial):
         return serial
-    return f"{serial}\n{read_screen(GuestFiles(settings.work_dir))}".strip()
+    files = GuestFiles(settings.work_dir)
+    return f"{serial}\n{read_screen(files.qmp, files.screen)}".strip()
 
 
 def boot_error(settings: GuestSettings, shown: str, diagnosis: Diagnosis, waited: float, limit: float) -> GuestError:

@@ -82,7 +82,7 @@ def run_folders(plugins: Path | None) -> t.Iterator[Folders]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run of Packer ended; ``seconds`` is wall time."""
+    """How a run of Packer ended; ``seconds`` is wall time, ``stage`` the one in which it ended or was interrupted."""
 
     rc: int
     report: Report
@@ -90,6 +90,7 @@ class Outcome:
     debug: str
     seconds: float
     interrupted: str = ""
+    stage: str = "prepare"
 
 
 Listen = t.Callable[[UiLine], None]
@@ -186,6 +187,7 @@ class Run:
         self._stderr: list[bytes] = []
         self._rest = b""
         self._interrupted = ""
+        self._stage = ""
 
     def follow(self, arguments: t.Sequence[str]) -> Outcome:
         """Start Packer, hand over each line as it comes, and return how it ended."""
@@ -215,6 +217,7 @@ class Run:
             debug=debug.read_text(encoding="utf-8", errors="replace") if debug.is_file() else "",
             seconds=time.monotonic() - started,
             interrupted=self._interrupted,
+            stage=self._stage or self._parser.report.stage,
         )
 
     @contextlib.contextmanager
@@ -240,7 +243,7 @@ class Run:
                 return
             reason = reason or self._reason_to_stop(events, deadline)
             if reason and not self._interrupted:
-                self._interrupted = reason
+                self._interrupted, self._stage = reason, self._parser.report.stage
                 _cancel(pid, self._mark)
                 deadline = time.monotonic() + CANCEL_SECONDS
             elif self._interrupted and time.monotonic() >= deadline:
@@ -315,8 +318,9 @@ def _signals() -> t.Iterator[int]:
 
 def _cancel(pid: int, mark: str) -> None:
     """Ask Packer to clean up. It waits for its provisioners, so these are ended; its plugins and machines are left to it."""
+    # The process that was started only wraps Packer: it passes SIGTERM on and ignores SIGINT, which a terminal sends to both.
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
     for process in marked(mark):
         if process.pid != pid and not program_of(process).startswith(("packer", "qemu-system")) and process.alive():
             with contextlib.suppress(ProcessLookupError):

@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer import Outcome
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, SshOutcome, diagnose, final_failure, output_failure, tail
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, SshOutcome, diagnose, final_failure, output_failure, seeded, tail
 
 EVIDENCE_LINES = 12
 
@@ -73,7 +73,7 @@ _ANSIBLE = {"2": "a task failed", "4": "the virtual machine could not be reached
 def explain_failure(outcome: Outcome, console: str, command: str) -> Diagnosis:
     """The kind of failure, a sentence on it, the lines that show it and what to do."""
     if outcome.interrupted:
-        return (final_failure(console) if outcome.report.stage == "boot" else None) or _interrupted(outcome, console)
+        return (lasting_failure(console, outcome.debug) if outcome.stage == "boot" else None) or _interrupted(outcome, console)
     said = "\n".join((outcome.report.text(), outcome.stderr))
     qemu = _QEMU.findall(outcome.debug)
     machine = output_failure("\n".join(qemu))
@@ -99,6 +99,19 @@ def explain_failure(outcome: Outcome, console: str, command: str) -> Diagnosis:
     return Diagnosis("packer_failed", reasons.rstrip(".") + "." if reasons else "Packer failed.", "Look at the log.", _evidence(outcome, qemu))
 
 
+def lasting_failure(console: str, debug: str) -> Diagnosis | None:
+    """Why it makes no sense to wait for SSH any longer, if that is so; ``debug`` is Packer's own log."""
+    found = final_failure(console)
+    if found is None and seeded(console) and refusals(debug):
+        found = diagnose(console, ssh_outcome(debug))
+    return found
+
+
+def refusals(debug: str) -> int:
+    """How often the SSH server refused the login, from Packer's own log."""
+    return len(_SSH_STAGES[0][1].findall(debug))
+
+
 def ssh_outcome(debug: str) -> SshOutcome:
     """How far Packer came with SSH, from its own log."""
     for stage, pattern in _SSH_STAGES:
@@ -112,7 +125,7 @@ def _interrupted(outcome: Outcome, console: str) -> Diagnosis:
     timed_out = "did not end within" in outcome.interrupted
     return Diagnosis(
         "timeout" if timed_out else "interrupted",
-        f"Packer was ended in the stage {outcome.report.stage}: {outcome.interrupted}.",
+        f"Packer was ended in the stage {outcome.stage}: {outcome.interrupted}.",
         "Allow more time (timeout), or look at the last lines for what hangs." if timed_out else "Everything that it started has been ended. Run it again.",
         tuple(tail(console, 6)) or _evidence(outcome, []),
     )

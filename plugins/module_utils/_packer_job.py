@@ -32,10 +32,11 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._packer import 
     run_folders,
     write_variables,
 )
+from ansible_collections.hyperscaler.images.plugins.module_utils._packer_console import Console
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Report, UiLine, stage_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import final_failure, read_console, tail
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import tail
 
 RECORD = "packer_build.json"
 NO_INIT = "Packer {0} has its plugins built in and no init (that came with 1.7): nothing had to be fetched."
@@ -64,6 +65,7 @@ class Job:
     log: Path | None = None
     debug: bool = False
     serial_log: Path | None = None
+    monitor_variable: str = ""
     ssh_username: str = ""
     ssh_private_key_file: str = ""
 
@@ -82,7 +84,8 @@ class Work:
         self._owner = owner
         self._started = time.monotonic()
         self._stage = "prepare"
-        self._console = ""
+        self._console: Console | None = None
+        self._last_line = ""
 
     def do(self) -> dict[str, t.Any]:
         """Do it and return the result of the module. Raises PackerError with the diagnosis."""
@@ -103,6 +106,8 @@ class Work:
                 return {**result, **self._prepared(packer, folders)}
 
     def _prepared(self, packer: Packer, folders: Folders) -> dict[str, t.Any]:
+        monitor = folders.base / "monitor" if self.job.monitor_variable else None
+        self._console = Console(self.job.serial_log, monitor, folders.debug_log)
         plugins = set(packer.folders.plugins.rglob("*"))
         init = self._init(packer)
         if self.job.command == "init":
@@ -110,6 +115,8 @@ class Work:
         variables = dict(self.job.variables)
         if self.job.staging is not None:
             variables[self.job.output_variable] = str(self.job.staging)
+        if monitor is not None:
+            variables[self.job.monitor_variable] = str(monitor)
         arguments = [
             *(f"-{name}={','.join(values)}" for name, values in (("only", self.job.only), ("except", self.job.excluded)) if values),
             *(f"-var-file={path}" for path in self.job.var_files),
@@ -148,6 +155,9 @@ class Work:
         if staging is not None:
             _remove_former_staging(staging)
             staging.parent.mkdir(parents=True, exist_ok=True)
+        if job.serial_log is not None:
+            # What a former machine wrote says nothing of this one.
+            job.serial_log.unlink(missing_ok=True)
         mode = {"cleanup": "cleanup", "abort": "abort", "keep": "abort"}[job.on_error]
         options = [f"-on-error={mode}", *(["-force"] if job.force else []), *([f"-parallel-builds={job.parallel_builds}"] if job.parallel_builds else [])]
         try:
@@ -186,7 +196,7 @@ class Work:
         return outcome
 
     def _failure(self, outcome: Outcome, command: str) -> PackerError:
-        console = read_console(self.job.serial_log) if self.job.serial_log else ""
+        console = self._console.text() if self._console else ""
         found = explain_failure(outcome, console, command)
         lines = tail(console)
         parts = [f"Cannot {command} {self.job.template} with Packer: {found.summary}", found.advice]
@@ -200,7 +210,7 @@ class Work:
             advice=found.advice,
             serial_tail=lines,
             rc=outcome.rc,
-            stage=outcome.report.stage,
+            stage=outcome.stage,
             errors=dict(outcome.report.errors),
         )
 
@@ -211,11 +221,14 @@ class Work:
 
     def _beat(self) -> str:
         """Packer says nothing: show what the console says, and give up when it shows a failure that a guest does not recover from."""
-        console = read_console(self.job.serial_log) if self.job.serial_log else ""
+        if self._console is None:
+            return ""
+        console = self._console.text()
         last = (tail(console, 1) or [""])[0].strip()
-        self._say(last if last != self._console else "…")
-        self._console = last
-        failure = final_failure(console) if self._stage == "boot" else None
+        self._say(last if last != self._last_line else "…")
+        self._last_line = last
+        # One that is to be kept is left to Packer, which waits for SSH in vain and then leaves it running.
+        failure = self._console.lasting_failure(console) if self._stage == "boot" and self.job.on_error != "keep" else None
         return f"the console shows that it will not come up ({failure.summary.rstrip('.')})" if failure else ""
 
     def _say(self, text: str, build: str = "") -> None:

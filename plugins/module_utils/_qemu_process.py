@@ -33,7 +33,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest imp
     qemu_arguments,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._qmp import Qmp, QmpError, listen
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import SCREEN_ADDRESS, SCREEN_BYTES, plain_text, screen_text, tail
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import plain_text, tail
 
 START_SECONDS = 30.0
 QUIT_SECONDS = 10.0
@@ -144,16 +144,6 @@ def how_it_ended(process: ProcessIdentity, files: GuestFiles) -> str:
         return ""
     ended = _exit_text(process.pid)
     return f"{ended}{': ' + said if said else '; it left no message (a guest that shuts itself down or reboots looks like this)'}."
-
-
-def read_screen(files: GuestFiles) -> str:
-    """The text on the screen of the guest, where firmware and boot loader write; an empty text when there is none."""
-    try:
-        with Qmp(files.qmp) as qmp:
-            qmp.execute("pmemsave", val=SCREEN_ADDRESS, size=SCREEN_BYTES, filename=str(files.screen))
-        return screen_text(files.screen.read_bytes())
-    except (QmpError, OSError):
-        return ""
 
 
 def _run(settings: GuestSettings, accelerator: Accelerator, firmware: Firmware | None, files: GuestFiles) -> GuestRecord:

@@ -128,6 +128,12 @@ options:
   serial_log:
     description: The file that the template lets the virtual machine write its serial console to.
     type: path
+  monitor_variable:
+    description:
+      - The variable of the template that names the socket at which QEMU's monitor listens (QMP), or is empty.
+      - With it, what firmware and boot loader write on the screen is followed like the serial console.
+    type: str
+    default: ""
   ssh_username:
     description: Who logs in to the virtual machine; only for the message about one that was kept.
     type: str
@@ -275,6 +281,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "log": {"type": "path"},
     "debug": {"type": "bool", "default": False},
     "serial_log": {"type": "path"},
+    "monitor_variable": {"type": "str", "default": ""},
     "ssh_username": {"type": "str", "default": ""},
     "ssh_private_key_file": {"type": "path"},
     "progress_file": {"type": "path"},
@@ -301,6 +308,7 @@ def job_from(params: t.Mapping[str, t.Any], *, check_mode: bool) -> Job:
         serial_log=path("serial_log"),
         debug=params["debug"] or os.environ.get("PACKER_LOG", "") not in ("", "0"),
         ssh_private_key_file=params["ssh_private_key_file"] or "",
+        monitor_variable=params["monitor_variable"],
         **{key: params[key] for key in ("executable", "output_variable", "force", "on_error", "parallel_builds", "timeout", "init", "ssh_username")},
     )
 

@@ -115,6 +115,12 @@ variable "serial_log" {
   description = "The file that gets the serial console."
 }
 
+variable "monitor" {
+  type        = string
+  description = "The socket at which QEMU's monitor listens; empty for none."
+  default     = ""
+}
+
 variable "ssh_username" {
   type    = string
   default = "admin"
@@ -153,6 +159,7 @@ locals {
     ["-serial", "file:${var.serial_log}"],
     # Packer would forward the port on all interfaces of this machine.
     ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+    [var.monitor == "" ? "" : "-qmp", "unix:${var.monitor},server=on,wait=off"],
     [var.firmware_code == "" ? "" : "-blockdev", local.firmware_node],
     [var.firmware_code == "" ? "" : "-blockdev", local.variables_node],
     [var.firmware_code == "" ? "" : "-machine", local.uefi_machine],

@@ -38,7 +38,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GuestSettings:
     monkeypatch.setattr(_guest_boot, "SshWait", FakeWait)
     monkeypatch.setattr(FakeWait, "outcome", SshOutcome("login"))
     monkeypatch.setattr(FakeWait, "calls", [])
-    monkeypatch.setattr(_guest_boot, "read_screen", lambda _: "GRUB loading.")
+    monkeypatch.setattr(_guest_boot, "read_screen", lambda *_paths: "GRUB loading.")
     monkeypatch.setattr(_guest_boot, "how_it_ended", lambda *_: "")
     return GuestSettings(name="g", work_dir=tmp_path, image=Path("/i.qcow2"), image_format="qcow2", serial_log=tmp_path / "serial.log")
 

@@ -137,19 +137,24 @@ def test_a_program_that_stays_behind_does_not_hold_it_up(make_packer: MakePacker
     assert time.monotonic() - started < 30
 
 
-HANGS = "trap 'echo 2,,ui,say,cancelled; exit 1' INT; sleep 300 & echo 1,,ui,say,started; wait"
+# As the process that wraps Packer does.
+HANGS = (
+    """trap '' INT; trap 'echo 2,,ui,say,cancelled; echo "2,,ui,say,==> q.x: Deleting output directory..."; exit 1' TERM; """
+    'sleep 300 & echo "1,,ui,say,==> q.x: Starting VM"; wait'
+)
 
 
 def test_a_time_limit(make_packer: MakePacker) -> None:
     outcome, shown = run(make_packer(body=HANGS), "build", timeout=0.5)
     assert outcome.interrupted == "it did not end within 0.5 s"
-    assert [line.text for line in shown] == ["started", "cancelled"]
+    assert [line.text for line in shown] == ["Starting VM", "cancelled", "Deleting output directory..."]
+    assert (outcome.stage, outcome.report.stage) == ("start", "clean up")
 
 
 def test_it_need_not_wait_for_its_provisioners(make_packer: MakePacker) -> None:
     """Packer goes on only when they have ended, and does not end them itself."""
     started = time.monotonic()
-    outcome, shown = run(make_packer(body="trap : INT; sleep 300; echo 2,,ui,say,cleaned up; exit 1"), "build", timeout=0.5)
+    outcome, shown = run(make_packer(body="trap : TERM; sleep 300; echo 2,,ui,say,cleaned up; exit 1"), "build", timeout=0.5)
     assert (outcome.rc, [line.text for line in shown]) == (1, ["cleaned up"])
     assert time.monotonic() - started < 30
 
@@ -166,8 +171,8 @@ def test_a_signal(make_packer: MakePacker, number: signal.Signals) -> None:
 
 def test_one_that_ignores_the_signal_is_ended(make_packer: MakePacker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_packer, "CANCEL_SECONDS", 0.2)
-    outcome, _shown = run(make_packer(body="trap '' INT; while :; do sleep 300 & wait; done"), "build", timeout=0.2)
-    assert outcome.rc == -signal.SIGTERM
+    outcome, _shown = run(make_packer(body="trap '' TERM; while :; do sleep 300 & wait; done"), "build", timeout=0.2)
+    assert outcome.rc == -signal.SIGKILL
 
 
 def test_the_end_of_the_playbook(make_packer: MakePacker) -> None:

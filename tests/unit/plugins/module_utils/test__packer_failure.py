@@ -28,7 +28,8 @@ QEMU_ARGUMENT = "2026/11/21 06:00:02 Qemu stderr: qemu-system-x86_64: -cpu nonse
 
 def outcome(name: str = "", *, text: str = "", debug: str = "", stderr: str = "", interrupted: str = "") -> Outcome:
     stream = (STREAMS / f"{name}.txt").read_text(encoding="utf-8") if name else text
-    return Outcome(1, parse(stream), stderr, debug, 1.0, interrupted)
+    report = parse(stream)
+    return Outcome(1, report, stderr, debug, 1.0, interrupted, report.stage)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -184,8 +184,9 @@ def test_the_log_of_packer_is_kept_for_its_owner(job: Job, packer: t.Callable[..
 
 
 def test_the_console_is_part_of_the_message(job: Job, packer: t.Callable[..., None], tmp_path: Path) -> None:
-    (tmp_path / "serial").write_text("[    4.1] Kernel panic - not syncing: VFS\n", encoding="utf-8")
-    packer('echo "1,,ui,error,==> qemu.x: Timeout waiting for SSH."; echo "2,qemu.x,error,Timeout waiting for SSH."; exit 1')
+    (tmp_path / "serial").write_text("grub rescue>\n", encoding="utf-8")
+    panic = f'echo "[    4.1] Kernel panic - not syncing: VFS" >{tmp_path}/serial'
+    packer(panic + '; echo "1,,ui,error,==> qemu.x: Timeout waiting for SSH."; echo "2,qemu.x,error,Timeout waiting for SSH."; exit 1')
     with pytest.raises(PackerError) as error:
         do(job, serial_log=tmp_path / "serial")
     assert error.value.details["kind"] == "kernel_panic"

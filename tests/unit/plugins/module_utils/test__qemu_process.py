@@ -23,11 +23,11 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_process i
     find_guest,
     guest_lock,
     how_it_ended,
-    read_screen,
     start_guest,
     stop_guest,
     write_record,
 )
+from ansible_collections.hyperscaler.images.plugins.module_utils._screen import read_screen
 
 KVM = Accelerator("kvm", "A probe guest ran.", "10.0.2")
 # Stands for QEMU: serves QMP on the socket that it inherits, as the arguments say.
@@ -213,8 +213,8 @@ def test_how_a_killed_guest_ended(settings: GuestSettings) -> None:
 
 def test_the_screen_is_read(settings: GuestSettings) -> None:
     start_guest(settings, KVM)
-    assert read_screen(files_of(settings)) == "GRUB loading."
+    assert read_screen(files_of(settings).qmp, files_of(settings).screen) == "GRUB loading."
 
 
 def test_no_guest_has_no_screen(tmp_path: Path) -> None:
-    assert read_screen(GuestFiles(tmp_path)) == ""
+    assert read_screen(tmp_path / "qmp.sock", tmp_path / "screen") == ""

@@ -10,6 +10,16 @@ variable "serial_log" {
   type = string
 }
 
+variable "monitor" {
+  type    = string
+  default = ""
+}
+
+variable "ssh_timeout" {
+  type    = string
+  default = "3s"
+}
+
 variable "accelerator" {
   type    = string
   default = "tcg"
@@ -34,9 +44,10 @@ source "qemu" "machine" {
   boot_wait        = "-1s"
   ssh_username     = "nobody"
   ssh_password     = "x"
-  ssh_timeout      = "3s"
+  ssh_timeout      = var.ssh_timeout
   qemuargs = [
     ["-cpu", var.cpu],
+    var.monitor == "" ? ["-name", "machine"] : ["-qmp", "unix:${var.monitor},server=on,wait=off"],
     ["-serial", "file:${var.serial_log}"],
     ["-netdev", "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
   ]
