@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule e2e bench clean
+.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
@@ -43,8 +43,8 @@ init validate format: setup-packer ## The same for packer init, packer validate 
 compare: setup-packer ## Build the images both ways and compare the results (IMAGES=cloud-base)
 	scripts/compare-backends '$(IMAGES)'
 
-test: setup-test ## Run every check below but Molecule and the benchmark
-	@scripts/test lint units sanity collection integration e2e
+test: setup-test ## Run every check below but the longer Molecule scenarios and the benchmark
+	@scripts/test lint units sanity collection integration scenarios e2e
 
 lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
 	ruff check .
@@ -71,6 +71,9 @@ integration: setup-test ## Modules against real tools (TARGETS="beegfs_stage …
 
 molecule: setup-test ## Guest roles in machines with systemd (SCENARIOS="container_runtime …")
 	scripts/test-molecule $(SCENARIOS)
+
+scenarios: setup-test ## The Molecule scenarios that make test runs
+	scripts/test-molecule slurm_controller slurm_compute
 
 e2e: setup-test ## Build, seal, inspect, pack and boot a small image
 	scripts/test-end-to-end
