@@ -31,7 +31,10 @@ def read_record(image: Path) -> dict[str, t.Any] | None:
     try:
         record: dict[str, t.Any] = json.loads(record_path(image).read_text(encoding="utf-8"))
         complete = {"inputs", "inputs_digest", "image", "created_at", "modified_ns"} <= record.keys()
-    except (OSError, ValueError, AttributeError):
+        if complete:
+            # The cache may have been moved or copied since.
+            record["image"] = {**record["image"], "path": str(image)}
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
     return record if complete else None
 

@@ -59,7 +59,7 @@ ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
     (USER_CACHE, "is a cache of the build.", ("/root/.cache/*", "/home/*/.cache/*", "/root/.npm", "/root/.cargo/registry")),
     (KNOWN_HOSTS, "lists machines that the build spoke to.", ("/root/.ssh/known_hosts*", "/home/*/.ssh/known_hosts*")),
 )
-LOGINS = ("/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog", "/var/lib/wtmpdb/wtmp.db", "/var/lib/lastlog/lastlog2.db")
+LOGINS = ("/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp.db", "/var/lib/wtmpdb/wtmp.db", "/var/lib/lastlog/lastlog2.db")
 STATIC_DEV = frozenset({"console", "core", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"})
 APT_PROXY_VALUE = re.compile(r"\bProxy(?:-Auto-Detect)?(?:::[^\s\";]+)?\s*\"([^\"]*)\"", re.IGNORECASE)
 APT_COMMENT = re.compile(r"/\*[\s\S]*?\*/|^\s*(?://|#).*$", re.MULTILINE)

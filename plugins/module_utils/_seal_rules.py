@@ -168,6 +168,8 @@ RULES: tuple[Rule, ...] = (
             *("var/log/apt/*", "var/log/installer", "var/log/unattended-upgrades/*"),
         ),
     ),
+    # Made by the first login with a terminal. The name below /var/lib/wtmpdb is a link that belongs to the package.
+    Rule("database of logins", _LOGS, _RM, ("var/log/wtmp.db*", "var/lib/lastlog/*.db*")),
     Rule("old log", _LOGS, _RM, tuple(f"var/log/**/{name}" for name in ("*.gz", "*.xz", "*.zst", "*.bz2", "*.[0-9]", "*.[0-9][0-9]", "*.old"))),
     # Emptied, not removed: packages and daemons rely on the owner and mode that these files were created with.
     Rule("log", _LOGS, Action.TRUNCATE_FILES, ("var/log",)),

@@ -39,6 +39,16 @@ def test_agreeing(image: Path) -> None:
     assert (record["image"]["path"], record["inputs"]) == (str(image), INPUTS)
 
 
+def test_a_cache_that_was_moved(image: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in (image, record_path(image)):
+        path.rename(moved / path.name)
+    record = read_record(moved / image.name)
+    assert record is not None
+    assert record["image"]["path"] == str(moved / image.name)
+
+
 def test_missing(tmp_path: Path) -> None:
     assert reason(tmp_path / "base.raw") == "no image yet"
 

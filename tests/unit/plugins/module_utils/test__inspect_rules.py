@@ -377,6 +377,7 @@ CASES = {
     "known hosts": Case(write("/root/.ssh/known_hosts"), "leftover.known_hosts", "/root/.ssh/known_hosts", "spoke to"),
     "journal": Case(write("/var/log/journal/0123/system.journal"), "log.journal", "/var/log/journal/0123/system.journal", "journal of the build"),
     "logins": Case(write("/var/log/wtmp"), "log.login", "/var/log/wtmp", "logins"),
+    "logins in a database": Case(write("/var/log/wtmp.db"), "log.login", "/var/log/wtmp.db", "logins"),
     "log": Case(write("/var/log/dpkg.log"), "log.content", "/var/log/dpkg.log", "log of the build"),
     "packages": Case(write("/var/cache/apt/archives/a_1_amd64.deb"), "cache.packages", "/var/cache/apt/archives/a_1_amd64.deb", "downloaded package"),
     "lists": Case(

@@ -129,3 +129,11 @@ def test_a_line_of_a_program_in_the_machine_begins_no_stage() -> None:
 def test_times_of_stages() -> None:
     report = parse("10,,ui,say,==> q.x: Starting VM\n12,,ui,say,==> q.x: Waiting for SSH to become available...\n40,,ui,say,==> q.x: Connected to SSH!")
     assert report.seconds(100) == {"start": 2, "boot": 28, "provision": 60}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_build_that_was_interrupted(version: str) -> None:
+    report = parse((STREAMS / f"{version}-cancelled.txt").read_text(encoding="utf-8"))
+    assert [name for name, _time in report.stages][-2:] == ["boot", "clean up"]
+    assert (report.artifacts, report.errors) == ([], [])
+    assert report.lines[-1].text == "Cleanly cancelled builds after being interrupted."

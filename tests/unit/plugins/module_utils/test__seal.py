@@ -482,15 +482,21 @@ def test_what_only_a_boot_makes(root: Path) -> None:
         "var/lib/systemd/timesync/clock",
         "var/lib/apt/lists/auxfiles/x",
         "var/cache/apparmor/979b3ac6.0/.features",
+        "var/log/wtmp.db",
+        "var/lib/lastlog/lastlog2.db",
         "usr/share/netplan/netplan_cli/cli/__pycache__/core.cpython-313.pyc",
         "usr/share/netplan/netplan_cli/cli/core.py",
         "usr/share/other/__pycache__/core.cpython-313.pyc",
     ):
         write(root, name)
+    link = root / "var/lib/wtmpdb/wtmp.db"
+    link.parent.mkdir()
+    link.symlink_to("../../log/wtmp.db")
     seal(root, users=("packer",))
     for name in ("var/lib/cloud", "var/lib/systemd/linger", "var/lib/systemd/timesync", "var/lib/apt/lists/auxfiles", "var/cache/apparmor/979b3ac6.0"):
         assert not (root / name).exists()
     assert not (root / "usr/share/netplan/netplan_cli/cli/__pycache__").exists()
+    assert list((root / "var").rglob("*.db*")) == [link]
     assert (root / "usr/share/netplan/netplan_cli/cli/core.py").exists()
     assert (root / "usr/share/other/__pycache__/core.cpython-313.pyc").exists()
     assert (root / "var/cache/apparmor").is_dir()
