@@ -110,6 +110,12 @@ def test_qemu_says_why() -> None:
     ("line", "kind"),
     [
         ('fatal: [x]: FAILED! => {"msg": "[Errno 28] No space left on device"}', "disk_full"),
+        # As a full disk was reported by the task that installs packages.
+        (
+            "[WARNING]: Failed to update cache after 3 retries due to W:Failed to fetch "
+            "mirror+file:/etc/apt/mirrors/debian.list/dists/trixie-updates/InRelease  Error writing to file - write (28: No space left on device), retrying",
+            "disk_full",
+        ),
         ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (unattended-upgr)", "dpkg_lock"),
         ("E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?", "dpkg_lock"),
     ],
