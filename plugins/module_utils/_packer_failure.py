@@ -17,7 +17,7 @@ _QEMU = re.compile(r"Qemu stderr: (.*)")
 _FATAL = re.compile(r"^(?:fatal|failed): \[")
 _STATUS = re.compile(r"[Nn]on-zero exit status: (?:exit status )?(\d+)")
 _SSH_STAGES = (
-    ("refused", re.compile(r"unable to authenticate|no supported methods remain|Detected authentication error")),
+    ("refused", re.compile(r"unable to authenticate")),
     ("closed", re.compile(r"connection reset|connection refused|handshake failed: EOF")),
     ("silent", re.compile(r"i/o timeout|handshaking with SSH|Attempting SSH connection")),
 )

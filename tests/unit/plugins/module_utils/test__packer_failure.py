@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer import Outcome
-from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure, ssh_outcome
+from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure, refusals, ssh_outcome
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import parse
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import plain_text
 from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils import serial_log_captures as captures
@@ -21,6 +21,8 @@ REFUSED = (
     "2026/11/21 06:00:02 packer-builder-qemu plugin: [DEBUG] SSH handshake err: ssh: handshake failed: ssh: unable to authenticate, "
     "attempted methods [none publickey], no supported methods remain\n"
 )
+# The line that follows, of Packer 1.6.6.
+REFUSED_AGAIN = "2026/11/21 06:00:02 packer-builder-qemu plugin: [DEBUG] Detected authentication error. Increasing handshake attempts.\n"
 CLOSED = "2026/11/21 06:00:02 [DEBUG] SSH handshake err: ssh: handshake failed: read tcp 127.0.0.1:60200->127.0.0.1:4431: read: connection reset by peer\n"
 QEMU_KVM = "2026/11/21 06:00:02 Qemu stderr: qemu-system-x86_64: error: failed to set MSR 0x10a to 0x0\n"
 QEMU_ARGUMENT = "2026/11/21 06:00:02 Qemu stderr: qemu-system-x86_64: -cpu nonsense: unable to find CPU model 'nonsense'\n"
@@ -108,6 +110,12 @@ def test_qemu_says_why() -> None:
     ("line", "kind"),
     [
         ('fatal: [x]: FAILED! => {"msg": "[Errno 28] No space left on device"}', "disk_full"),
+        # As a full disk was reported by the task that installs packages.
+        (
+            "[WARNING]: Failed to update cache after 3 retries due to W:Failed to fetch "
+            "mirror+file:/etc/apt/mirrors/debian.list/dists/trixie-updates/InRelease  Error writing to file - write (28: No space left on device), retrying",
+            "disk_full",
+        ),
         ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (unattended-upgr)", "dpkg_lock"),
         ("E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?", "dpkg_lock"),
     ],
@@ -136,6 +144,13 @@ def test_nothing_was_built() -> None:
     found = explain_failure(outcome(text="1,,ui,say,\\n==> Builds finished but no artifacts were created."), "", "build")
     assert (found.kind, found.summary) == ("no_artifact", "Packer built nothing.")
     assert "only" in found.advice
+
+
+def test_the_words_of_a_refusal() -> None:
+    found = ssh_outcome(REFUSED + REFUSED_AGAIN)
+    assert found.stage == "refused"
+    assert found.message.endswith("unable to authenticate, attempted methods [none publickey], no supported methods remain")
+    assert refusals((REFUSED + REFUSED_AGAIN) * 2) == 2
 
 
 def test_anything_else() -> None:
