@@ -67,7 +67,10 @@ def _archive(data: bytes, at: int, number: int, lines: list[str]) -> int:
 
 def _numbers(header: bytes) -> t.Iterator[int]:
     for at in range(len(MAGIC), HEADER_BYTES, 8):
-        yield int(header[at : at + 8], 16)
+        try:
+            yield int(header[at : at + 8], 16)
+        except ValueError as problem:
+            raise InitramfsError("Cannot read an initramfs: a header is damaged. Build it again with update-initramfs.") from problem
 
 
 def _padded(offset: int) -> int:
