@@ -8,7 +8,7 @@ SHELL := /bin/bash
 IMAGES ?=
 # Further arguments of ansible-playbook, for instance EXTRA="-e image_compression=zlib".
 EXTRA ?=
-# Integration targets or Molecule scenarios to run, separated by spaces. All by default.
+# Integration targets, or Molecule scenarios or failures, to run, separated by spaces. All by default.
 TARGETS ?=
 SCENARIOS ?=
 
@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e bench clean
+.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
@@ -77,6 +77,9 @@ scenarios: setup-test ## The Molecule scenarios that make test runs
 
 e2e: setup-test ## Build, seal, inspect, pack and boot a small image
 	scripts/test-end-to-end
+
+failures: setup-test ## Boot images with one defect each, and read what is said of it (SCENARIOS="no-network …")
+	scripts/test-failures $(SCENARIOS)
 
 bench: setup-test ## Measure builds, packing and downloads against plain tools (IMAGES=hpc-controller)
 	scripts/bench $(IMAGES)

@@ -40,10 +40,10 @@ def watch(owner: ProcessIdentity, guest: ProcessIdentity, end_guest: t.Callable[
     # The watcher must not run the handlers that Ansible registered for the end of the module.
     try:
         os.setsid()
-        if os.fork() == 0:
-            _detach()
-            if _outlives(guest, owner):
-                end_guest()
+        # While this process is waited for: whoever holds a lock must be able to give it up as soon as this function has returned.
+        _detach()
+        if os.fork() == 0 and _outlives(guest, owner):
+            end_guest()
     finally:
         os._exit(0)
 

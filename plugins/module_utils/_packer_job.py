@@ -36,7 +36,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._packer_console
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import explain_failure
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Report, UiLine, stage_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import tail
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, tail
 
 RECORD = "packer_build.json"
 NO_INIT = "Packer {0} has its plugins built in and no init (that came with 1.7): nothing had to be fetched."
@@ -85,6 +85,7 @@ class Work:
         self._started = time.monotonic()
         self._stage = "prepare"
         self._console: Console | None = None
+        self._hopeless: Diagnosis | None = None
         self._last_line = ""
 
     def do(self) -> dict[str, t.Any]:
@@ -197,7 +198,7 @@ class Work:
 
     def _failure(self, outcome: Outcome, command: str) -> PackerError:
         console = self._console.text() if self._console else ""
-        found = explain_failure(outcome, console, command)
+        found = self._hopeless or explain_failure(outcome, console, command)
         lines = tail(console)
         parts = [f"Cannot {command} {self.job.template} with Packer: {found.summary}", found.advice]
         parts += ["Evidence:", *(f"  {line}" for line in found.evidence)] if found.evidence else []
@@ -228,8 +229,9 @@ class Work:
         self._say(last if last != self._last_line else "…")
         self._last_line = last
         # One that is to be kept is left to Packer, which waits for SSH in vain and then leaves it running.
-        failure = self._console.lasting_failure(console) if self._stage == "boot" and self.job.on_error != "keep" else None
-        return f"the console shows that it will not come up ({failure.summary.rstrip('.')})" if failure else ""
+        if self._stage == "boot" and self.job.on_error != "keep":
+            self._hopeless = self._console.lasting_failure(console)
+        return f"it cannot be logged in to ({self._hopeless.summary.rstrip('.')})" if self._hopeless else ""
 
     def _say(self, text: str, build: str = "") -> None:
         self._show(f"[{time.monotonic() - self._started:5.0f} s] {self._stage}{' ' + build if build else ''}: {text}")
