@@ -79,6 +79,6 @@ def _try(settings: GuestSettings, record: GuestRecord, wait: BootWait, limit: fl
         return SshOutcome()
     try:
         target = SshTarget(SSH_HOST, record.ssh_port, wait.user, wait.key)
-        return SshWait(target, guest, lambda: console_text(settings), record.patience).until(STAGES[wait.wait_for], limit)
+        return SshWait(target, guest, lambda: console_text(settings)).until(STAGES[wait.wait_for], limit)
     finally:
         os.close(guest)

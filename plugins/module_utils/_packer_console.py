@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import lasting_failure, refusals, ssh_outcome
 from ansible_collections.hyperscaler.images.plugins.module_utils._screen import read_screen
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import (
     Diagnosis,
-    booted,
     diagnose,
     kernel_started,
     read_console,
     seeded,
 )
-from ansible_collections.hyperscaler.images.plugins.module_utils._ssh_probe import SETTLE_SECONDS
+from ansible_collections.hyperscaler.images.plugins.module_utils._settling import Settling
 
 
 class Console:
@@ -30,8 +28,7 @@ class Console:
         self._debug_log = debug_log
         self._screen = ""
         self._refusals: int | None = None
-        self._began_at: float | None = None
-        self._booted_at: float | None = None
+        self._settling = Settling()
 
     def text(self) -> str:
         """What the machine wrote to its console and, until its kernel does so, what was on its screen when it was last seen."""
@@ -52,15 +49,4 @@ class Console:
             self._refusals = refusals(debug)
         refused_again = before is not None and refusals(debug) > before
         found = lasting_failure(text, debug if refused_again else "")
-        return found or (diagnose(text, ssh_outcome(debug)) if self._settled(text) else None)
-
-    def _settled(self, text: str) -> bool:
-        """Whether SSH had as much time since the end of the boot as the boot took: so a slow machine gets more."""
-        now = time.monotonic()
-        if self._began_at is None and text:
-            self._began_at = now
-        if self._booted_at is None and booted(text):
-            self._booted_at = now
-        if self._began_at is None or self._booted_at is None:
-            return False
-        return now - self._booted_at >= max(SETTLE_SECONDS, self._booted_at - self._began_at)
+        return found or (diagnose(text, ssh_outcome(debug)) if self._settling.over(text) else None)

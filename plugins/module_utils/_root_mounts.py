@@ -42,6 +42,13 @@ def run_first_process(plan: RootPlan, report: int) -> t.NoReturn:
     os._exit(0)
 
 
+def _empty(folder: Path) -> None:
+    """Remove the files below a folder that is about to be covered: nothing that runs in the image could remove them later."""
+    for path, _folders, names in os.walk(folder):
+        for name in names:
+            (Path(path) / name).unlink()
+
+
 def _enter(plan: RootPlan) -> dict[str, t.Any]:
     _namespace.unshare(_namespace.CLONE_NEWNS | _namespace.CLONE_NEWUTS | _namespace.CLONE_NEWIPC)
     _namespace.make_mounts_private()
@@ -55,6 +62,7 @@ def _enter(plan: RootPlan) -> dict[str, t.Any]:
     for source, target in plan.caches:
         place = _open_files.inside(root, target)
         place.mkdir(parents=True, exist_ok=True)
+        _empty(place)
         _mount("--bind", str(source), str(place))
     os.chdir(root)
     old = root / "run/hyperscaler/host"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import SshOutcome, booted, final_failure, seeded
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import SshOutcome, final_failure, seeded
+from ansible_collections.hyperscaler.images.plugins.module_utils._settling import Settling
 
 # User-mode networking asks the guest again and again on behalf of a connection that was given up, for 75 s. All of these arrive at once when
 # the guest is up, and OpenSSH takes more than a dozen for an attack: so few and long attempts.
@@ -23,8 +24,6 @@ LOOK_SECONDS = 2.0
 LOGIN_SECONDS = 30
 # OpenSSH 9.8 and newer lock out an address for 5 s after each refused login: asking more often makes it last.
 RETRY_SECONDS = {"silent": 0.1, "closed": 0.5, "banner": 1.0, "refused": 6.0}
-# How long SSH may take after the guest has shown its login prompt, in seconds under KVM.
-SETTLE_SECONDS = 30.0
 # Refusals after the end of cloud-init before it is final.
 REFUSALS = 2
 
@@ -90,16 +89,14 @@ class SshWait:
     """Wait for a guest.
 
     ``guest`` is a pidfd of its QEMU: it becomes readable when the guest ends. ``console`` reads what the guest shows.
-    ``patience`` is the factor by which the guest is slower than one under KVM.
     """
 
-    def __init__(self, target: SshTarget, guest: int, console: t.Callable[[], str], patience: int = 1) -> None:
+    def __init__(self, target: SshTarget, guest: int, console: t.Callable[[], str]) -> None:
         self._target = target
         self._guest = guest
         self._console = console
-        self._settle = SETTLE_SECONDS * patience
+        self._settling = Settling()
         self._refusals = 0
-        self._booted_at: float | None = None
 
     def until(self, stage: str, timeout: float) -> SshOutcome:
         """Try until the outcome is ``stage`` (banner or login), nothing better can come, or ``timeout`` seconds are over."""
@@ -151,10 +148,7 @@ class SshWait:
         console = self._console()
         if outcome.stage == "refused" and seeded(console):
             self._refusals += 1
-        if self._booted_at is None and booted(console):
-            self._booted_at = time.monotonic()
-        settled = self._booted_at is not None and time.monotonic() - self._booted_at >= self._settle
-        return settled or self._refusals >= REFUSALS or final_failure(console) is not None
+        return self._settling.over(console) or self._refusals >= REFUSALS or final_failure(console) is not None
 
     def _ended_within(self, seconds: float) -> bool:
         return bool(select.select([self._guest], [], [], seconds)[0])

@@ -58,6 +58,7 @@ options:
   package_cache:
     description:
       - A folder of the build host whose packages and package lists the image uses while it is open, and to which new ones are added.
+      - Downloaded packages and package lists that the image has of its own are removed.
     type: path
   files:
     description:

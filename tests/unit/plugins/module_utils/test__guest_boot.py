@@ -25,8 +25,8 @@ class FakeWait:
     outcome = SshOutcome("login")
     calls: t.ClassVar[list[tuple[t.Any, ...]]] = []
 
-    def __init__(self, target: t.Any, _guest: int, console: t.Callable[[], str], patience: int) -> None:
-        self._seen = (target.port, target.user, target.key, console(), patience)
+    def __init__(self, target: t.Any, _guest: int, console: t.Callable[[], str]) -> None:
+        self._seen = (target.port, target.user, target.key, console())
 
     def until(self, stage: str, timeout: float) -> SshOutcome:
         self.calls.append((*self._seen, stage, timeout))
@@ -57,7 +57,7 @@ def test_nothing_is_waited_for_when_nothing_is_asked(settings: GuestSettings, re
 
 def test_the_time_limit_grows_with_the_patience(settings: GuestSettings, record: GuestRecord) -> None:
     done = wait_for_boot(settings, record, BootWait("login", 60, "admin", Path("/k")))
-    assert FakeWait.calls == [(40123, "admin", Path("/k"), "GRUB loading.", 6, "login", 360)]
+    assert FakeWait.calls == [(40123, "admin", Path("/k"), "GRUB loading.", "login", 360)]
     assert done.boot_seconds is not None
     assert GuestFiles(settings.work_dir).record.is_file()
 

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils import _ssh_probe
+from ansible_collections.hyperscaler.images.plugins.module_utils import _settling, _ssh_probe
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import SshOutcome
 from ansible_collections.hyperscaler.images.plugins.module_utils._ssh_probe import SshTarget, SshWait, judge_greeting, judge_login, login_arguments
@@ -135,9 +135,9 @@ def test_a_silent_guest_costs_the_whole_time(guest: tuple[int, t.Any]) -> None:
 
 
 def test_a_guest_that_is_up_has_little_time_left_for_ssh(guest: tuple[int, t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh_probe, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(_settling, "SETTLE_SECONDS", 0.1)
     server = Server(*[None] * 9)
-    wait = SshWait(SshTarget("127.0.0.1", server.port), guest[0], lambda: "[    9.1] x\nDebian GNU/Linux 13 g ttyS0\n\ng login: ", 2)
+    wait = SshWait(SshTarget("127.0.0.1", server.port), guest[0], lambda: "[    9.1] x\nDebian GNU/Linux 13 g ttyS0\n\ng login: ")
     assert wait.until("banner", 60).stage == "silent"
     assert server.count == 2
 

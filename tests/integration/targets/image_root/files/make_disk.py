@@ -41,6 +41,8 @@ def tree(root: Path, fstab: str) -> None:
         for library in re.findall(r"(/\S+\.so\S*)", listed):
             shutil.copy(library, root / "usr/lib" / Path(library).name)
     (root / "etc/os-release").write_text("ID=test\n")
+    (root / "var/lib/apt/lists/partial").mkdir(parents=True)
+    (root / "var/lib/apt/lists/own_Packages").touch()
     (root / "etc/fstab").write_text(fstab)
     (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
 
