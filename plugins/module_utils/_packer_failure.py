@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import typing as t
 
@@ -15,6 +16,9 @@ EVIDENCE_LINES = 12
 
 _QEMU = re.compile(r"Qemu stderr: (.*)")
 _FATAL = re.compile(r"^(?:fatal|failed): \[")
+# From the first to the second, ansible-core 2.19 and newer tell what a task said.
+_TOLD = re.compile(r"^\[ERROR\]: Task failed")
+_PLACE = re.compile(r"^(?:Origin: |fatal: \[|TASK \[|PLAY )")
 _STATUS = re.compile(r"[Nn]on-zero exit status: (?:exit status )?(\d+)")
 _SSH_STAGES = (
     ("refused", re.compile(r"unable to authenticate")),
@@ -133,12 +137,14 @@ def _interrupted(outcome: Outcome, console: str) -> Diagnosis:
 
 def _provisioner(outcome: Outcome) -> Diagnosis | None:
     lines = [line.text for line in outcome.report.lines if line.build]
-    failed = [text for text in lines if _FATAL.match(text)]
+    told = _told(lines)
+    # A program that ended with an error told it in its output, which only the other line has.
+    failed = told if len(told) > 1 else [text for text in lines if _FATAL.match(text)][-3:]
     statuses = [(message, found.group(1)) for _build, message in outcome.report.errors for found in [_STATUS.search(message)] if found]
     if not statuses:
         return None
     cause = output_failure("\n".join(lines))
-    evidence = tuple(failed[-3:] or lines[-EVIDENCE_LINES:])
+    evidence = tuple(failed or lines[-EVIDENCE_LINES:])
     message, status = statuses[-1]
     if cause is not None:
         return Diagnosis(cause.kind, f"The provisioner failed. {cause.summary}", cause.advice, cause.evidence)
@@ -149,6 +155,15 @@ def _provisioner(outcome: Outcome) -> Diagnosis | None:
         advice = "Correct the task, or keep the virtual machine to look around in it (on_error: keep)."
         return Diagnosis("provisioner_failed", f"Ansible ended with exit code {status}: {meaning}{where}.", advice, evidence)
     return Diagnosis("provisioner_failed", f"A provisioner failed: {message.rstrip('.')}.", "Look at the lines before it in the log.", evidence)
+
+
+def _told(lines: t.Sequence[str]) -> list[str]:
+    """What the last task that failed said."""
+    starts = [number for number, text in enumerate(lines) if _TOLD.match(text)]
+    if not starts:
+        return []
+    said = itertools.takewhile(lambda text: not _PLACE.match(text), lines[starts[-1] :])
+    return [text for text in said if text.strip()][:EVIDENCE_LINES]
 
 
 def _evidence(outcome: Outcome, qemu: t.Sequence[str]) -> tuple[str, ...]:

@@ -127,6 +127,18 @@ def test_causes_in_the_machine(line: str, kind: str) -> None:
     assert found.summary.startswith("The provisioner failed. ")
 
 
+def test_the_evidence_is_what_the_task_said() -> None:
+    said = (
+        "[ERROR]: Task failed: Action failed: Cannot update the package lists of node: its package archives cannot be reached or do not verify.",
+        "E: Failed to fetch mirror+file:/etc/apt/mirrors/debian.list/dists/trixie/main/binary-amd64/Packages  404  Not Found",
+        "Check the network, the proxy and the package sources of the build host.",
+    )
+    lines = ["TASK [Update the package lists] ****", *said, "Origin: /c/roles/image/tasks/package_lists.yml:16:3", "", "fatal: [node]: FAILED! => {", "x", '"}']
+    text = "\n".join(f"1,,ui,message,    q.x: {line.replace(',', '%!(PACKER_COMMA)')}" for line in lines)
+    found = explain_failure(outcome(text=f"{text}\n2,q.x,error,Error executing Ansible: Non-zero exit status: exit status 2"), "", "build")
+    assert (found.kind, found.evidence) == ("provisioner_failed", said)
+
+
 def test_unreachable() -> None:
     text = "2,q.x,error,Error executing Ansible: Non-zero exit status: exit status 4"
     assert explain_failure(outcome(text=text), "", "build").summary == "Ansible ended with exit code 4: the virtual machine could not be reached."
