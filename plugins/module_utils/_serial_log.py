@@ -85,6 +85,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "grub_error",
+        (r"Failed to boot both default and fallback entries",),
+        "GRUB could not load the kernel or the initramfs of any entry, and waits at its menu.",
+        "Run update-grub for the image and make sure that the files that /boot/grub/grub.cfg names exist.",
+        final=True,
+        context=20,
+    ),
+    Rule(
+        "grub_error",
         (r"^error: (?:file|no such|disk|symbol|unknown filesystem|you need to load|can't find|invalid).*", r"Press any key to continue\.\.\."),
         "GRUB could not load the kernel or the initramfs.",
         "Run update-grub for the image and make sure that the files that /boot/grub/grub.cfg names exist.",

@@ -31,3 +31,4 @@ dpkg-deb --build "$folder" "$folder/meta.deb"
 apt-get --quiet=2 --assume-yes --no-install-recommends --allow-downgrades install "$folder/meta.deb"
 apt-get --quiet=2 --assume-yes purge "linux-image-$newest"
 [[ $(ls /lib/modules) == "$older" ]]
+update-grub

@@ -446,3 +446,11 @@ BOOTED = (
     b"\r\n"
     b"base-test login: "
 )
+
+# The kernel that the boot menu names was removed.
+GRUB_NO_KERNEL = (
+    b"\x1b[1;1H\x1b[H\x1b[J\x1b[1;1H  Booting `Debian GNU/Linux'\n\r\n\rLoading Linux 6.12.117+deb13-cloud-amd64 ...\n\r"
+    b"error: file `/boot/vmlinuz-6.12.117+deb13-cloud-amd64' not found.\n\rLoading initial ramdisk ...\n\r"
+    b"error: you need to load the kernel first.\n\r\n\rPress any key to continue...\n\r\n\r  Failed to boot both default and fallback entries.\n\r"
+    b"\n\rPress any key to continue...\n\r\x1b[?25l\x1b[m\x1b[H\x1b[J\x1b[1;1H\x1b[2;25HGNU GRUB  version 2.12-9+deb13u2\n\r"
+)
