@@ -108,7 +108,7 @@ class ActionModule(ActionBase):
     def _install(self, record: Record, files: t.Sequence[Path], variables: dict[str, t.Any]) -> None:
         """All packages in one call of apt-get: they depend on each other."""
         until = time.monotonic() + LOCK_TIMEOUT
-        # apt-get waits for the lock of dpkg, but not for that of its cache.
+        # apt-get waits for the lock of dpkg, but not for that of its cache. The lock is on the host, where nothing tells of its release.
         while "Could not get lock" in (problem := self._run_with(APT, files, [], variables)) and time.monotonic() < until:
             time.sleep(LOCK_PAUSE)
         if problem:

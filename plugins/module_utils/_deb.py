@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import re
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -20,8 +21,8 @@ import typing as t
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
@@ -239,15 +240,11 @@ def _unpacked(stream: t.BinaryIO, member: _Member) -> t.Iterator[t.IO[bytes]]:
 
 @contextlib.contextmanager
 def _unpacked_zstd(raw: t.IO[bytes], name: str) -> t.Iterator[t.IO[bytes]]:
-    # Python has no zstd before 3.14.
-    zstd = Command("zstd", reason="read packages that are compressed with zstd", package="zstd")
-    with tempfile.TemporaryDirectory(prefix="hyperscaler-deb-") as folder:
-        packed, plain = Path(folder, "packed"), Path(folder, "plain")
-        with packed.open("wb") as out:
-            for chunk in iter(lambda: raw.read(CHUNK), b""):
-                out.write(chunk)
-        zstd.run("--decompress", "--quiet", "-o", plain, "--", packed, attempt=f"unpack its part {name!r}")
-        with plain.open("rb") as unzipped:
+    with tempfile.NamedTemporaryFile(prefix="hyperscaler-deb-") as packed:
+        shutil.copyfileobj(raw, packed, CHUNK)
+        packed.flush()
+        attempt = f"unpack its part {name!r}"
+        with unpacked_zstd(Path(packed.name), reason="read packages that are compressed with zstd", attempt=attempt) as plain, plain.open("rb") as unzipped:
             yield unzipped
 
 

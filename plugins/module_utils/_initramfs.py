@@ -13,8 +13,8 @@ import typing as t
 import zlib
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
@@ -87,10 +87,8 @@ def _unpacked(data: bytes) -> bytes:
         raise InitramfsError(f"Cannot read an initramfs: {str(problem).rstrip('.')}. Build it again with update-initramfs.") from problem
     if not data.startswith(ZSTD):
         return b""
-    # The standard library reads zstd from Python 3.14 on only.
-    zstd = Command("zstd", reason="read an initramfs that is compressed with zstd", package="zstd")
-    with tempfile.TemporaryDirectory(prefix="initramfs-") as folder:
-        packed, plain = Path(folder, "packed.zst"), Path(folder, "plain")
-        packed.write_bytes(data)
-        zstd.run("--decompress", "--quiet", "-o", plain, "--", packed, attempt="read an initramfs")
-        return plain.read_bytes()
+    with tempfile.NamedTemporaryFile(prefix="hyperscaler-initramfs-") as packed:
+        packed.write(data)
+        packed.flush()
+        with unpacked_zstd(Path(packed.name), reason="read an initramfs that is compressed with zstd", attempt="read an initramfs") as plain:
+            return plain.read_bytes()

@@ -10,12 +10,11 @@ import gzip
 import lzma
 import re
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 ELF_MAGIC = b"\x7fELF"
@@ -93,19 +92,11 @@ def elf_section(data: bytes, name: bytes) -> bytes | None:
 def _unpacked(path: Path) -> bytes:
     try:
         if path.name.endswith(".zst"):
-            return _unpack_zstd(path)
+            with unpacked_zstd(path, reason="read kernel modules that are compressed with zstd", attempt=f"read {path}") as plain:
+                return plain.read_bytes()
         data = path.read_bytes()
         if path.name.endswith(".xz"):
             return lzma.decompress(data)
         return gzip.decompress(data) if path.name.endswith(".gz") else data
     except (OSError, EOFError, lzma.LZMAError, zlib.error, CommandError) as problem:
         raise IntegrityError(f"Cannot read the kernel module {path}: {str(problem).rstrip('.')}. Build it again.") from problem
-
-
-def _unpack_zstd(path: Path) -> bytes:
-    # The standard library reads zstd from Python 3.14 on only.
-    zstd = Command("zstd", reason="read kernel modules that are compressed with zstd", package="zstd")
-    with tempfile.TemporaryDirectory(prefix="image-inspect-") as folder:
-        plain = Path(folder, "module.ko")
-        zstd.run("--decompress", "--quiet", "-o", plain, "--", path, attempt=f"read {path}")
-        return plain.read_bytes()

@@ -9,13 +9,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_failure import lasting_failure, refusals, ssh_outcome
 from ansible_collections.hyperscaler.images.plugins.module_utils._screen import read_screen
-from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import (
-    Diagnosis,
-    diagnose,
-    kernel_started,
-    read_console,
-    seeded,
-)
+from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, diagnose, kernel_started, read_console, seeded
 from ansible_collections.hyperscaler.images.plugins.module_utils._settling import Settling
 
 

@@ -56,6 +56,8 @@ class SshOutcome:
     message: str = ""
 
 
+_GRUB_ADVICE = "Run update-grub for the image and make sure that the files that /boot/grub/grub.cfg names exist."
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "kernel_panic",
@@ -87,7 +89,7 @@ RULES: tuple[Rule, ...] = (
         "grub_error",
         (r"Failed to boot both default and fallback entries",),
         "GRUB could not load the kernel or the initramfs of any entry, and waits at its menu.",
-        "Run update-grub for the image and make sure that the files that /boot/grub/grub.cfg names exist.",
+        _GRUB_ADVICE,
         final=True,
         context=20,
     ),
@@ -95,7 +97,7 @@ RULES: tuple[Rule, ...] = (
         "grub_error",
         (r"^error: (?:file|no such|disk|symbol|unknown filesystem|you need to load|can't find|invalid).*", r"Press any key to continue\.\.\."),
         "GRUB could not load the kernel or the initramfs.",
-        "Run update-grub for the image and make sure that the files that /boot/grub/grub.cfg names exist.",
+        _GRUB_ADVICE,
         context=2,
     ),
     Rule(

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils import _inspect_modinfo
+from ansible_collections.hyperscaler.images.plugins.module_utils import _zstd
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import CommandResult
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_boot import boot_file
@@ -219,7 +219,7 @@ class FakeZstd:
 
 
 def test_modules_that_zstd_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_inspect_modinfo, "Command", FakeZstd)
+    monkeypatch.setattr(_zstd, "Command", FakeZstd)
     assert read_vermagic(tmp_path / "m.ko.zst").startswith(KERNEL)
     monkeypatch.setattr(FakeZstd, "broken", True)
     with pytest.raises(IntegrityError, match="zstd ended with exit code 1"):
