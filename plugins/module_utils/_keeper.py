@@ -22,7 +22,17 @@ import sys
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils import _cgroup, _container, _enter, _entrance, _namespace, _outgoing, _trim, _user_range
+from ansible_collections.hyperscaler.images.plugins.module_utils import (
+    _capabilities,
+    _cgroup,
+    _container,
+    _enter,
+    _entrance,
+    _namespace,
+    _outgoing,
+    _trim,
+    _user_range,
+)
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache import collect
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
@@ -280,7 +290,10 @@ class Keeper:
 
     def _settle(self) -> dict[str, t.Any]:
         """What has been set by now was set by the start of the image, and by no role."""
-        self._settings = read_settings(Path(f"/proc/{self._container.leader}/root/proc/sys"))
+        root = Path(f"/proc/{self._container.leader}/root")
+        self._settings = read_settings(root / "proc/sys")
+        # systemd has read it, and facts are those of the virtual machine that will boot the image.
+        (root / "run/systemd/container").unlink(missing_ok=True)
         return {}
 
     def _finish(self, trim: bool) -> dict[str, t.Any]:
@@ -294,6 +307,8 @@ class Keeper:
             self._mounts.resolver.restore(root)
         for name in self._mounts.created:
             _remove(inside(root, name))
+        for point in self._mounts.points:
+            _capabilities.store_as_ordinary(point)
         trimmed = sum(_trim.discard_free_space(point) for point in self._mounts.points) if trim else 0
         for point in reversed(self._mounts.points):
             _namespace.unmount(point)

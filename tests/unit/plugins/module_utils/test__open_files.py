@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import apt_conf, create, inside
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import Resolver, apt_conf, create, inside
 
 
 def test_links_stay_below_the_root(tmp_path: Path) -> None:
@@ -41,3 +41,39 @@ def test_apt_conf_passes_on_how_the_mirror_is_reached_and_nothing_else() -> None
     assert '"de"' not in text
     assert "_apt" not in text
     assert "--force-unsafe-io" in text
+
+
+@pytest.mark.parametrize("former", [None, b"nameserver 192.0.2.1\n"])
+def test_the_resolver_that_the_image_had_comes_back(tmp_path: Path, former: bytes | None) -> None:
+    file = tmp_path / "etc/resolv.conf"
+    file.parent.mkdir()
+    if former is not None:
+        file.write_bytes(former)
+    placed = Resolver.place(tmp_path, "nameserver 10.0.2.3\n")
+    assert placed is not None
+    assert file.read_text() == "nameserver 10.0.2.3\n"
+    placed.restore(tmp_path)
+    assert (file.read_bytes() if file.exists() else None) == former
+
+
+def test_the_resolver_that_a_role_wrote_stays(tmp_path: Path) -> None:
+    file = tmp_path / "etc/resolv.conf"
+    file.parent.mkdir()
+    file.write_text("nameserver 192.0.2.1\n")
+    placed = Resolver.place(tmp_path, "nameserver 10.0.2.3\n")
+    assert placed is not None
+    file.write_text("nameserver 198.51.100.7\n")
+    placed.restore(tmp_path)
+    assert file.read_text() == "nameserver 198.51.100.7\n"
+    file.unlink()
+    file.symlink_to("/run/systemd/resolve/resolv.conf")
+    placed.restore(tmp_path)
+    assert file.is_symlink()
+
+
+@pytest.mark.parametrize("target", ["../run/systemd/resolve/stub-resolv.conf", "/run/NetworkManager/resolv.conf"])
+def test_a_resolver_in_memory_needs_no_place_on_the_disk(tmp_path: Path, target: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").symlink_to(target)
+    assert Resolver.place(tmp_path, "nameserver 10.0.2.3\n") is None
+    assert not (tmp_path / "run").exists()
