@@ -20,6 +20,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_leftovers,
     _inspect_packages,
     _inspect_secrets,
+    _inspect_state,
     _namespace,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
@@ -36,6 +37,7 @@ GROUPS = (
     *_inspect_kernel.GROUPS,
     *_inspect_identity.GROUPS,
     *_inspect_secrets.GROUPS,
+    *_inspect_state.GROUPS,
     *_inspect_leftovers.GROUPS,
     *_inspect_packages.GROUPS,
 )

@@ -36,7 +36,6 @@ AUTHORIZED_KEY = error("secret.authorized_key", "Remove the file; keys come in b
 HISTORY = error("secret.history", "Remove it; it may hold passwords and tells how the image was built.")
 WIFI = error("secret.wifi", "Remove the connection.")
 CREDENTIALS = error("secret.credentials", "Remove it; credentials come in on each machine.")
-DATABASE = error("secret.database", "Stop the server and empty the folder; let the database be set up on first boot.")
 GRAFANA = error("secret.grafana", "Set disable_initial_admin_creation = true, or admin_password = $__file{…} with a file that is made on first boot.")
 CLOUD_CONFIG = error("secret.cloud_config", "Remove the password; give keys or passwords to cloud-init in the user data of each machine.")
 
@@ -71,9 +70,6 @@ ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
         ),
     ),
     (DKMS_KEY, "is the private key that signs kernel modules.", ("/var/lib/dkms/mok.key", "/var/lib/shim-signed/mok/*.priv", "/etc/dkms/*.key")),
-    (DATABASE, "is an initialised MariaDB or MySQL with the accounts of the build.", ("/var/lib/mysql/ibdata1", "/var/lib/mysql/mysql")),
-    (DATABASE, "is an initialised PostgreSQL with the accounts of the build.", ("/var/lib/postgresql/*/*/PG_VERSION",)),
-    (DATABASE, "is the database of Grafana with the accounts and secrets of the build.", ("/var/lib/grafana/grafana.db",)),
 )
 HISTORIES = (".*_history", ".lesshst", ".viminfo", ".wget-hsts", ".histfile", ".local/share/fish/fish_history")
 CREDENTIAL_FILES = (
@@ -141,7 +137,7 @@ TEXTS = (
         "holds a password in an address.",
     ),
     Text(CREDENTIALS, ("/var/cache/debconf/passwords.dat",), re.compile(r"^Value:\s*\S", re.MULTILINE), "holds a password that a package asked for."),
-    Text(DATABASE, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
+    Text(CREDENTIALS, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
     Text(
         CLOUD_CONFIG,
         ("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"),
@@ -156,7 +152,7 @@ def check_secrets(subject: Subject) -> t.Iterator[Finding]:
     """No known place of a secret holds one."""
     tree = subject.tree
     for rule, message, patterns in ABSENT:
-        yield from (rule.at(entry.path, message) for entry in tree.glob(*patterns) if not entry.is_folder or entry.path == "/var/lib/mysql/mysql")
+        yield from (rule.at(entry.path, message) for entry in tree.glob(*patterns) if not entry.is_folder)
     for text in TEXTS:
         for entry in tree.files(*text.patterns):
             if text.content.search(_without_comments(tree.text(entry.path))):
@@ -231,7 +227,7 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     yield GRAFANA.at(path, f"{what}.")
 
 
-SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, DATABASE, GRAFANA, CLOUD_CONFIG)
+SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, GRAFANA, CLOUD_CONFIG)
 GROUPS = (
     Group("secrets", SECRET_RULES, check_secrets),
     Group("accounts", (PASSWORD, EMPTY_PASSWORD, BUILD_USER, AUTHORIZED_KEY, SUDO), check_accounts),

@@ -176,6 +176,8 @@ RULES: tuple[Rule, ...] = (
         (
             *("var/lib/docker/tmp/*", "var/lib/docker/runtimes/*", "var/lib/containerd/io.containerd.runtime.*/*", "var/lib/containerd/tmpmounts/*"),
             *("var/lib/containers/storage/*.lock", "var/lib/containers/storage/*/*.lock", "var/lib/cni/networks/*/*", "var/lib/cni/results/*"),
+            # A kubelet does not start on a machine with other processors or other memory.
+            *("var/lib/kubelet/cpu_manager_state", "var/lib/kubelet/memory_manager_state"),
         ),
     ),
     # The first node that takes over the name of another cluster refuses to start.

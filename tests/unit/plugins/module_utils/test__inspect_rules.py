@@ -30,6 +30,11 @@ PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAE
 OTHER_KERNEL = "6.12.94+deb13-cloud-amd64"
 OLD = 1_000_000_000
 
+CLUSTER = "/var/lib/postgresql/17/main"
+BLOBS = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
+# Redis 8.0 writes this before the first database; a dump without keys ends here.
+RDB_HEAD = b"REDIS0012\xfa\tredis-ver\x058.0.2\xfa\nredis-bits\xc0@\xfa\x08aof-base\xc0\x00"
+
 Break = t.Callable[[FakeImage], t.Any]
 
 
@@ -338,7 +343,9 @@ CASES = {
         "/var/cache/debconf/passwords.dat",
         "a package asked for",
     ),
-    "database": Case(write("/var/lib/mysql/ibdata1"), "secret.database", "/var/lib/mysql/ibdata1", "MariaDB"),
+    "password of a maintenance account": Case(
+        write("/etc/mysql/debian.cnf", "[client]\npassword = abc\n"), "secret.credentials", "/etc/mysql/debian.cnf", "maintenance account"
+    ),
     "grafana": Case(
         write("/etc/grafana/grafana.ini", "app_mode = production\n[security]\n;admin_password = x\n"),
         "secret.grafana",
@@ -357,6 +364,35 @@ CASES = {
         "/etc/cloud/cloud.cfg.d/99-user.cfg",
         "password on every machine",
     ),
+    # state
+    "new MariaDB": Case(write("/var/lib/mysql/ibdata1"), "state.database_new", "/var/lib/mysql", "MariaDB or MySQL as its package made it"),
+    "database in MariaDB": Case(
+        several(write("/var/lib/mysql/ibdata1"), write("/var/lib/mysql/slurm_acct_db/db.opt")), "state.database", "/var/lib/mysql", "passwords of the build"
+    ),
+    "MariaDB that ran": Case(
+        several(write("/var/lib/mysql/mysql/user.frm"), write("/var/lib/mysql/multi-master.info", "")), "state.database", "/var/lib/mysql", "passwords"
+    ),
+    "new PostgreSQL": Case(write(f"{CLUSTER}/PG_VERSION", "17\n"), "state.database_new", CLUSTER, "the server has not run yet"),
+    "PostgreSQL that ran": Case(
+        several(write(f"{CLUSTER}/PG_VERSION", "17\n"), write(f"{CLUSTER}/postmaster.opts")), "state.database", CLUSTER, "PostgreSQL with the data"
+    ),
+    "Redis": Case(write("/var/lib/redis/dump.rdb", RDB_HEAD + b"\xfe\x00\xfb\x01\x00\x00\x01a\x01b\xff"), "state.database", "/var/lib/redis", "keys of Redis"),
+    "Valkey": Case(write("/var/lib/valkey/appendonlydir/appendonly.aof.1.incr.aof"), "state.database", "/var/lib/valkey", "keys of Valkey"),
+    "Prometheus": Case(write("/var/lib/prometheus/metrics2/wal/00000000"), "state.database", "/var/lib/prometheus/metrics2", "measured on the build host"),
+    "grafana database": Case(write("/var/lib/grafana/grafana.db"), "state.database", "/var/lib/grafana", "database of Grafana"),
+    "engine id": Case(write("/var/lib/docker/engine-id"), "state.identity", "/var/lib/docker/engine-id", "identifies Docker"),
+    "Ceph": Case(write("/var/lib/ceph/osd/ceph-0/fsid"), "state.identity", "/var/lib/ceph/osd/ceph-0/fsid", "identifies Ceph"),
+    "cluster name": Case(write("/var/spool/slurmctld/clustername"), "state.identity", "/var/spool/slurmctld/clustername", "a Slurm cluster"),
+    "LVM": Case(write("/etc/lvm/devices/system.devices"), "state.lvm_devices", "/etc/lvm/devices/system.devices", "disks of the build machine"),
+    "queued message": Case(write("/var/spool/postfix/deferred/A/AB12"), "state.mail_queue", "/var/spool/postfix/deferred/A/AB12", "would send"),
+    "container": Case(lambda image: image.folder("/var/lib/docker/containers/ab12"), "state.container", "/var/lib/docker/containers/ab12", "a container"),
+    "container images of Docker": Case(
+        write("/var/lib/docker/image/overlay2/repositories.json", '{"Repositories":{"a":{"a:1":"sha256:ab"}}}'),
+        "state.container_images",
+        "/var/lib/docker/image/overlay2/repositories.json",
+        "container images",
+    ),
+    "container images of containerd": Case(write(f"{BLOBS}/ab12"), "state.container_images", BLOBS, "container images"),
     # leftovers
     "policy": Case(write("/usr/sbin/policy-rc.d"), "leftover.service_policy", "/usr/sbin/policy-rc.d", "every service"),
     "diversion": Case(write("/usr/sbin/start-stop-daemon.REAL"), "leftover.diversion", "/usr/sbin/start-stop-daemon.REAL", "stand-in"),
@@ -496,6 +532,14 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
         ("/etc/cloud/cloud.cfg.d/1.cfg", "ssh_pwauth: false\nusers:\n  - name: a\n    lock_passwd: true\n    passwd: '*'\n"),
         ("/etc/iscsi/initiatorname.iscsi", "GenerateName=yes\n"),
         ("/etc/hostname", "localhost\n"),
+        ("/etc/mailname", "localhost\n"),
+        ("/var/lib/mysql/debian-11.8.flag", ""),
+        ("/var/lib/redis/dump.rdb", RDB_HEAD.decode("latin-1") + "\xff\x7e"),
+        ("/var/lib/prometheus/metrics2/queries.active", "x"),
+        ("/var/lib/docker/image/overlay2/repositories.json", '{"Repositories":{}}'),
+        ("/var/lib/docker/network/files/local-kv.db", "x"),
+        ("/var/spool/postfix/etc/services", "x"),
+        ("/etc/lvm/lvm.conf", "devices {}\n"),
         ("/opt/doc/how-to.txt", "The file begins with -----BEGIN PRIVATE KEY----- and so on.\n"),
         ("/usr/share/doc/tool/key.pem", PEM),
         ("/opt/core", "not a dump\n"),
