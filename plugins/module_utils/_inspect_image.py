@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_boot,
+    _inspect_cloud,
     _inspect_disk,
     _inspect_identity,
     _inspect_kernel,
@@ -36,6 +37,7 @@ GROUPS = (
     *_inspect_boot.GROUPS,
     *_inspect_kernel.GROUPS,
     *_inspect_identity.GROUPS,
+    *_inspect_cloud.GROUPS,
     *_inspect_secrets.GROUPS,
     *_inspect_state.GROUPS,
     *_inspect_leftovers.GROUPS,

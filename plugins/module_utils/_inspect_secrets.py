@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Rule, Subject, error
-from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import ini_values, significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User, ini_values, significant_lines
 
 KEY_FOLDERS = ("/etc", "/root", "/home", "/var/lib", "/opt", "/srv", "/usr/local", "/boot")
 # Thousands of small files that dpkg alone writes.
@@ -18,6 +18,8 @@ KEY_LIMIT = 1 << 20
 ELF_MAGIC = b"\x7fELF"
 PRIVATE_KEY_TEXT = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----\s*?(?:\r?\n|(?:\\r)?\\n)\s*[A-Za-z0-9+/:]")
 LOCKED = ("", "*", "!", "x")
+KEY_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
+CONSOLES = ("/etc/systemd/system/*getty@*.service", "/etc/systemd/system/*getty@*.service.d/*.conf")
 SHELLS_WITHOUT_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", "")
 
 MUNGE = error("secret.munge", "Remove it; give each cluster its own key when it is set up (cloud-init, or mungekey on the controller).")
@@ -169,10 +171,11 @@ def check_accounts(subject: Subject) -> t.Iterator[Finding]:
         if user.password not in ("x", "*", "!"):
             rule, what = (PASSWORD, "a password in a file that everybody can read") if user.password else (EMPTY_PASSWORD, "an empty password")
             yield rule.at("/etc/passwd", f"gives the user {user.name} {what}.")
-        if 1000 <= user.uid < 60000 and user.shell not in SHELLS_WITHOUT_LOGIN:
-            yield BUILD_USER.at("/etc/passwd", f"has the user {user.name} (uid {user.uid}), who can log in.")
+        way = _way_in(tree, user) if 1000 <= user.uid < 60000 and user.shell not in SHELLS_WITHOUT_LOGIN else ""
+        if way:
+            yield BUILD_USER.at("/etc/passwd", f"has the user {user.name} (uid {user.uid}), who can log in {way}.")
     yield from _check_passwords(subject)
-    for entry in (*tree.in_homes(".ssh/authorized_keys", ".ssh/authorized_keys2"), *tree.glob("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*")):
+    for entry in (*tree.in_homes(*KEY_FILES), *tree.glob("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*", "/etc/ssh/authorized_keys.d/*")):
         if entry.is_file and significant_lines(tree.text(entry.path)):
             yield AUTHORIZED_KEY.at(entry.path, "lets the holder of a key log in to every machine from this image.")
     for entry in tree.files("/etc/sudoers", "/etc/sudoers.d/*"):
@@ -181,14 +184,39 @@ def check_accounts(subject: Subject) -> t.Iterator[Finding]:
                 yield SUDO.at(entry.path, f"lets {line.split()[0]} become root without a password.")
 
 
+def _way_in(tree: Tree, user: User) -> str:
+    """How an account can be logged in to from outside, or nothing: root and system units need no password to become it."""
+    shadow = {name: secret for name, secret, *_rest in _records(tree, "/etc/shadow")}
+    password = shadow.get(user.name, "*") if user.password == "x" else user.password
+    if not password:
+        return "without a password"
+    if _is_usable(password):
+        return "with a password"
+    keys = (*(f"{user.home.rstrip('/')}/{name}" for name in KEY_FILES), f"/etc/ssh/authorized_keys/{user.name}", f"/etc/ssh/authorized_keys.d/{user.name}")
+    if any(significant_lines(tree.text(path)) for path in keys):
+        return "with a key"
+    console = re.compile(rf"^ExecStart=.*(?:--autologin|\s-a)[\s=]+{re.escape(user.name)}(?:\s|$)", re.MULTILINE)
+    if any(console.search(tree.text(entry.path)) for entry in tree.files(*CONSOLES)):
+        return "at the console without a password"
+    return ""
+
+
+def _records(tree: Tree, path: str) -> list[list[str]]:
+    return [[*line.split(":"), ""] for line in significant_lines(tree.text(path))]
+
+
+def _is_usable(secret: str) -> bool:
+    """Whether a password can match: what begins with ! or * is no hash, or one that is switched off."""
+    return secret not in LOCKED and not secret.startswith(("!", "*"))
+
+
 def _check_passwords(subject: Subject) -> t.Iterator[Finding]:
     names = {user.name for user in subject.tree.users}
     for path, what in (("/etc/shadow", "user"), ("/etc/shadow-", "user"), ("/etc/gshadow", "group"), ("/etc/gshadow-", "group")):
-        for line in significant_lines(subject.tree.text(path)):
-            name, secret = [*line.split(":"), ""][:2]
+        for name, secret, *_rest in _records(subject.tree, path):
             if not secret and what == "user" and name in names:
                 yield EMPTY_PASSWORD.at(path, f"gives the user {name} an empty password.")
-            elif secret not in LOCKED and not secret.startswith(("!", "*")):
+            elif _is_usable(secret):
                 yield PASSWORD.at(path, f"gives the {what} {name} a password.")
 
 

@@ -30,6 +30,8 @@ PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAE
 OTHER_KERNEL = "6.12.94+deb13-cloud-amd64"
 OLD = 1_000_000_000
 
+ALL_SOURCES = "[ NoCloud, ConfigDrive, OpenStack, Azure, GCE, Ec2, VMware, Hetzner, None ]"
+PACKER = "packer:x:1000:1000::/srv/packer:/bin/bash\n"
 CLUSTER = "/var/lib/postgresql/17/main"
 BLOBS = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
 # Redis 8.0 writes this before the first database; a dump without keys ends here.
@@ -320,7 +322,41 @@ CASES = {
     "empty password": Case(replace("/etc/shadow", "nobody:*:", "nobody::"), "secret.empty_password", "/etc/shadow", "nobody an empty password"),
     "empty password in passwd": Case(replace("/etc/passwd", "nobody:x:", "nobody::"), "secret.empty_password", "/etc/passwd", "nobody an empty password"),
     "sudo": Case(write("/etc/sudoers.d/packer", "packer ALL=(ALL) NOPASSWD:ALL\n", 0o440), "secret.sudo", "/etc/sudoers.d/packer", "lets packer become root"),
-    "build user": Case(append("/etc/passwd", "packer:x:1000:1000::/nonexistent:/bin/bash\n"), "secret.build_user", "/etc/passwd", "packer (uid 1000)"),
+    "user with a password": Case(
+        several(append("/etc/passwd", PACKER), append("/etc/shadow", "packer:$y$j9T$abc$def:20000::::::\n")),
+        "secret.build_user",
+        "/etc/passwd",
+        "packer (uid 1000), who can log in with a password",
+        ("secret.password",),
+    ),
+    "user without a password": Case(
+        several(append("/etc/passwd", PACKER), append("/etc/shadow", "packer::20000::::::\n")),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in without a password",
+        ("secret.empty_password",),
+    ),
+    "user with a key": Case(
+        several(
+            append("/etc/passwd", PACKER), append("/etc/shadow", "packer:!:20000::::::\n"), write("/srv/packer/.ssh/authorized_keys", "ssh-ed25519 AAAA\n")
+        ),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in with a key",
+        ("secret.authorized_key",),
+    ),
+    "user of the console": Case(
+        several(
+            append("/etc/passwd", PACKER),
+            write("/etc/systemd/system/serial-getty@ttyS0.service.d/login.conf", "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin packer - $TERM\n"),
+        ),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in at the console without a password",
+    ),
+    "key beside the server's configuration": Case(
+        write("/etc/ssh/authorized_keys.d/root", "ssh-ed25519 AAAA ops\n"), "secret.authorized_key", "/etc/ssh/authorized_keys.d/root", "holder of a key"
+    ),
     "authorized key": Case(
         write("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA build\n"), "secret.authorized_key", "/root/.ssh/authorized_keys", "holder of a key"
     ),
@@ -363,6 +399,35 @@ CASES = {
         "secret.cloud_config",
         "/etc/cloud/cloud.cfg.d/99-user.cfg",
         "password on every machine",
+    ),
+    # cloud-init
+    "pinned data source": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [NoCloud, None] # site\n")),
+        "cloud.datasource_pinned",
+        "/etc/cloud/cloud.cfg.d/99-site.cfg",
+        "at NoCloud only. On a platform that offers it in another way, such as ConfigDrive, OpenStack, Ec2, Azure, GCE, VMware,",
+    ),
+    "pinned data source in a block": Case(
+        several(
+            write("/usr/bin/cloud-init"),
+            write("/etc/cloud/cloud.cfg.d/50-all.cfg", f"datasource_list: {ALL_SOURCES}\n"),
+            write("/etc/cloud/cloud.cfg.d/60-site.cfg", "datasource_list:\n  - Ec2\n  - 'None'\nssh_pwauth: false\n"),
+        ),
+        "cloud.datasource_pinned",
+        "/etc/cloud/cloud.cfg.d/60-site.cfg",
+        "at Ec2 only",
+    ),
+    "pinned for the detection": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/ds-identify.cfg", "policy: search\ndatasource: OpenStack\n")),
+        "cloud.datasource_pinned",
+        "/etc/cloud/ds-identify.cfg",
+        "at OpenStack only",
+    ),
+    "pinned for the kernel": Case(
+        several(write("/usr/bin/cloud-init"), replace(GRUB, "console=tty0", "ds=nocloud;s=http://a/ console=tty0")),
+        "cloud.datasource_pinned",
+        GRUB,
+        "at nocloud only",
     ),
     # state
     "new MariaDB": Case(write("/var/lib/mysql/ibdata1"), "state.database_new", "/var/lib/mysql", "MariaDB or MySQL as its package made it"),
@@ -533,6 +598,7 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
         ("/etc/iscsi/initiatorname.iscsi", "GenerateName=yes\n"),
         ("/etc/hostname", "localhost\n"),
         ("/etc/mailname", "localhost\n"),
+        ("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [NoCloud]\n"),
         ("/var/lib/mysql/debian-11.8.flag", ""),
         ("/var/lib/redis/dump.rdb", RDB_HEAD.decode("latin-1") + "\xff\x7e"),
         ("/var/lib/prometheus/metrics2/queries.active", "x"),
@@ -550,6 +616,28 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
 )
 def test_what_only_looks_wrong_is_no_finding(name: str, content: str, image: FakeImage) -> None:
     image.write(name, content, 0o640)
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize("secret", ["!", "*", "!*", "!!", "!$y$j9T$abc$def"])
+def test_a_locked_account_without_a_key_is_no_way_in(secret: str, image: FakeImage) -> None:
+    image.append("/etc/passwd", "ops:x:2222:2222::/home/ops:/bin/bash\nnew:x:2223:2223::/home/new:/bin/bash\n")
+    image.append("/etc/shadow", f"ops:{secret}:20000:0:99999:7:::\n")
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        (write("/etc/cloud/cloud.cfg.d/90_dpkg.cfg", f"datasource_list: {ALL_SOURCES}\n"),),
+        (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource: {Ec2: {timeout: 5}}\n"),),
+        (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud-init.disabled", "")),
+        (write("/etc/cloud/cloud.cfg.d/10-a.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud.cfg.d/20-b.cfg", f"datasource_list: {ALL_SOURCES}\n")),
+    ],
+)
+def test_cloud_init_that_looks_everywhere_is_no_finding(breaks: tuple[Break, ...], image: FakeImage) -> None:
+    image.write("/usr/bin/cloud-init", "x")
+    several(*breaks)(image)
     assert findings_of(image) == []
 
 
