@@ -22,6 +22,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_packages,
     _inspect_secrets,
     _inspect_state,
+    _inspect_sysctl,
     _namespace,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
@@ -36,6 +37,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan impo
 GROUPS = (
     *_inspect_boot.GROUPS,
     *_inspect_kernel.GROUPS,
+    *_inspect_sysctl.GROUPS,
     *_inspect_identity.GROUPS,
     *_inspect_cloud.GROUPS,
     *_inspect_secrets.GROUPS,

@@ -239,6 +239,12 @@ CASES = {
         "/usr/src/linux-headers-6.12.94+deb13-amd64",
         "which is not in the image",
     ),
+    "lost setting": Case(
+        write("/usr/lib/sysctl.d/50-default.conf", "kernel.sysrq = 176\n"),
+        "kernel.setting_lost",
+        "/proc/sys/kernel/sysrq",
+        "was set to 438 during the build, but /usr/lib/sysctl.d/50-default.conf sets it to 176 at boot",
+    ),
     # identity
     "machine-id missing": Case(remove("/etc/machine-id"), "identity.machine_id", "/etc/machine-id", "is missing"),
     "machine-id set": Case(write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"), "identity.machine_id", "/etc/machine-id", "is not empty"),
