@@ -190,7 +190,8 @@ RULES: tuple[Rule, ...] = (
         _RM,
         (
             *(f"var/spool/postfix/{name}/*" for name in POSTFIX_QUEUES),
-            *("var/spool/postfix/pid/*", "var/spool/postfix/etc/resolv.conf", "var/spool/postfix/etc/hosts", "var/lib/postfix/*"),
+            *("var/spool/postfix/pid/*", "var/spool/postfix/etc/resolv.conf", "var/spool/postfix/etc/hosts", "var/lib/postfix/master.lock"),
+            *("var/lib/postfix/prng_exch", "var/lib/postfix/*_scache*"),
             *("var/spool/exim4/input/*", "var/spool/exim4/msglog/*", "var/spool/exim4/db/*", "var/spool/nullmailer/queue/*", "var/spool/smtpd/queue/*"),
         ),
     ),
