@@ -21,7 +21,7 @@ SSH_HOST_KEY_SERVICE = error(
 )
 RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same seed start with the same random numbers.")
 CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
-HOSTNAME = error("identity.hostname", "Truncate /etc/hostname; the name comes from cloud-init or DHCP.")
+HOSTNAME = warning("identity.hostname", "Truncate /etc/hostname when each machine is to have a name of its own; it comes from cloud-init or DHCP then.")
 HOSTS = warning("identity.hosts", "Remove the line for 127.0.1.1; it names the machine that the image was built on.")
 MAIL_NAME = warning("identity.mail_name", "Write localhost to it; a missing file keeps Postfix from starting when its configuration names it.")
 CLOUD_INIT = error("identity.cloud_init", "Run cloud-init clean --logs --seed --configs all inside the image, and remove what is left in /var/lib/cloud.")
@@ -123,7 +123,7 @@ def _check_machine_id(subject: Subject) -> t.Iterator[Finding]:
 def _check_names(subject: Subject) -> t.Iterator[Finding]:
     name = subject.tree.text("/etc/hostname").strip()
     if name and name != "localhost":
-        yield HOSTNAME.at("/etc/hostname", f"names the machine {name!r}.")
+        yield HOSTNAME.at("/etc/hostname", f"names every machine from this image {name!r}.")
     mail_name = subject.tree.text("/etc/mailname").strip()
     if mail_name and mail_name != "localhost":
         yield MAIL_NAME.at("/etc/mailname", f"holds the mail name of the build machine ({mail_name}).")

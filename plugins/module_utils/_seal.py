@@ -208,7 +208,8 @@ class Planner:
 
     def _truncate(self, rule: Rule, path: Path) -> None:
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size and not self._left_alone(path):
+        chosen = rule.given is not None and stat.S_ISREG(status.st_mode) and not rule.given(self._text(self._inside(path).lstrip("/")), self._text)
+        if stat.S_ISREG(status.st_mode) and status.st_size and not chosen and not self._left_alone(path):
             self._add(rule, "emptied", path)
 
     def _rewrite(self, rule: Rule, path: Path) -> None:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+import typing as t
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_names import Reader, is_given_name, is_given_resolver
 
 
 class Category(enum.Enum):
@@ -43,6 +46,7 @@ class Rule:
     """One sentence of the table: what, where, and how it is made harmless.
 
     ``strip`` is the text that STRIP takes out of lines that are not comments; ``content`` is what REPLACE writes.
+    A file that is not ``given`` by the build machine was written for the image, and TRUNCATE leaves it alone.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Rule:
     create: bool = False
     strip: re.Pattern[str] | None = None
     content: str = ""
+    given: t.Callable[[str, Reader], bool] | None = None
 
 
 APT_PROXY = re.compile(r'(?:Acquire::[\w:.\[\]/-]*?)?\bProxy(?:-Auto-Detect)?(?:::[\w.-]+)?\s+"[^"]*"\s*;', re.IGNORECASE)
@@ -73,7 +78,7 @@ RULES: tuple[Rule, ...] = (
     # An empty file makes systemd create an id without calling it a first boot; "uninitialized" would re-enable every disabled service.
     Rule("machine id", _ID, Action.TRUNCATE, ("etc/machine-id",), create=True),
     Rule("D-Bus machine id", _ID, _RM, ("var/lib/dbus/machine-id",)),
-    Rule("host name", _ID, Action.TRUNCATE, ("etc/hostname",)),
+    Rule("host name", _ID, Action.TRUNCATE, ("etc/hostname",), given=is_given_name),
     # Postfix does not start when its configuration names a file that does not exist.
     Rule("mail name", _ID, Action.REPLACE, ("etc/mailname",), content="localhost\n"),
     Rule("random seed", _ID, _RM, ("var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "boot/efi/loader/random-seed", "boot/loader/random-seed")),
@@ -146,7 +151,7 @@ RULES: tuple[Rule, ...] = (
         ("var/lib/dhcp/*.lease*", "var/lib/dhcpcd/*", "var/lib/dhclient/*", "var/lib/dibbler/*", "etc/dhcpcd.duid", "etc/dhcpcd.secret"),
     ),
     Rule("network manager state", _STATE, _RM, ("var/lib/NetworkManager/*", "var/lib/systemd/network/*")),
-    Rule("name servers", _STATE, Action.TRUNCATE, ("etc/resolv.conf",)),
+    Rule("name servers", _STATE, Action.TRUNCATE, ("etc/resolv.conf",), given=is_given_resolver),
     Rule("apt proxy", _STATE, Action.STRIP, ("etc/apt/apt.conf", "etc/apt/apt.conf.d/*"), strip=APT_PROXY),
     Rule("proxy of the environment", _STATE, Action.STRIP, ("etc/environment", "etc/environment.d/*.conf"), strip=ENVIRONMENT_PROXY),
     Rule(

@@ -478,6 +478,12 @@ CASES = {
         "/etc/resolv.conf",
         "resolver of the build host",
     ),
+    "name servers": Case(
+        several(remove("/etc/resolv.conf"), write("/etc/resolv.conf", "# site\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n")),
+        "network.name_servers",
+        "/etc/resolv.conf",
+        "names the servers 192.0.2.53, 192.0.2.54,",
+    ),
     "mtab": Case(several(remove("/etc/mtab"), write("/etc/mtab")), "leftover.mtab", "/etc/mtab", "mounted during the build"),
     "core": Case(write("/opt/core.812", b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\x00"), "leftover.core_dump", "/opt/core.812", "core dump"),
     "core of systemd": Case(write("/var/lib/systemd/coredump/core.x.zst"), "leftover.core_dump", "/var/lib/systemd/coredump/core.x.zst", "core dump"),
