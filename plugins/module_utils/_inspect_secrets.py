@@ -147,6 +147,7 @@ TEXTS = (
         "sets a password on every machine from this image.",
     ),
 )
+GRAFANA_ENVIRONMENT = ("/etc/default/grafana-server", "/etc/systemd/system/grafana-server.service.d/*.conf")
 NOPASSWD = re.compile(r"NOPASSWD:\s*ALL\b")
 
 
@@ -248,8 +249,8 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     password = values.get(("security", "admin_password"), "") or "admin"
     if values.get(("security", "disable_initial_admin_creation"), "").lower() == "true":
         return
-    environment = subject.tree.text("/etc/default/grafana-server")
-    if re.search(r"^GF_SECURITY_ADMIN_PASSWORD__FILE=\S", environment, re.MULTILINE) or password.startswith("$__"):
+    environment = "\n".join(subject.tree.text(entry.path) for entry in subject.tree.files(*GRAFANA_ENVIRONMENT))
+    if re.search(r"^(?:Environment=[\"']?)?GF_SECURITY_ADMIN_PASSWORD__FILE=\S", environment, re.MULTILINE) or password.startswith("$__"):
         return
     what = "lets Grafana start with the password 'admin'" if password == "admin" else "holds the password of Grafana's administrator"
     yield GRAFANA.at(path, f"{what}.")

@@ -653,6 +653,20 @@ def test_cloud_init_that_looks_everywhere_is_no_finding(breaks: tuple[Break, ...
     assert findings_of(image) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("/etc/default/grafana-server", "GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", "[Service]\nEnvironment=GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", '[Service]\nEnvironment="GF_SECURITY_ADMIN_PASSWORD__FILE=%d/secret"'),
+    ],
+)
+def test_a_password_of_grafana_that_a_file_holds_is_no_finding(name: str, line: str, image: FakeImage) -> None:
+    image.write("/etc/grafana/grafana.ini", "[security]\n;admin_password = admin\n")
+    image.write(name, f"{line}\n")
+    assert findings_of(image) == []
+
+
 def test_packaged_private_keys_are_examples(image: FakeImage) -> None:
     image.write("/opt/package/test.pem", PEM)
     image.append("/var/lib/dpkg/info/base-files.list", "/opt\n/opt/package\n/opt/package/test.pem\n")
