@@ -250,7 +250,7 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     if values.get(("security", "disable_initial_admin_creation"), "").lower() == "true":
         return
     environment = "\n".join(subject.tree.text(entry.path) for entry in subject.tree.files(*GRAFANA_ENVIRONMENT))
-    if re.search(r"^(?:Environment=[\"']?)?GF_SECURITY_ADMIN_PASSWORD__FILE=\S", environment, re.MULTILINE) or password.startswith("$__"):
+    if re.search(r"^(?:Environment=[\"']?)?GF_SECURITY_ADMIN_PASSWORD(?:__FILE=\S|=\$__)", environment, re.MULTILINE) or password.startswith("$__"):
         return
     what = "lets Grafana start with the password 'admin'" if password == "admin" else "holds the password of Grafana's administrator"
     yield GRAFANA.at(path, f"{what}.")

@@ -658,6 +658,7 @@ def test_cloud_init_that_looks_everywhere_is_no_finding(breaks: tuple[Break, ...
     [
         ("/etc/default/grafana-server", "GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
         ("/etc/systemd/system/grafana-server.service.d/10-site.conf", "[Service]\nEnvironment=GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", "[Service]\nEnvironment=GF_SECURITY_ADMIN_PASSWORD=$__file{/run/secret}"),
         ("/etc/systemd/system/grafana-server.service.d/10-site.conf", '[Service]\nEnvironment="GF_SECURITY_ADMIN_PASSWORD__FILE=%d/secret"'),
     ],
 )
