@@ -96,6 +96,7 @@ class Expectations:
     forbidden_hosts: tuple[str, ...] = ()
     archive_domains: tuple[str, ...] = ()
     require_record: bool = False
+    session_settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

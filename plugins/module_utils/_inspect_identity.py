@@ -21,9 +21,9 @@ SSH_HOST_KEY_SERVICE = error(
 )
 RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same seed start with the same random numbers.")
 CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
-HOSTNAME = error("identity.hostname", "Truncate /etc/hostname; the name comes from cloud-init or DHCP.")
+HOSTNAME = warning("identity.hostname", "Truncate /etc/hostname when each machine is to have a name of its own; it comes from cloud-init or DHCP then.")
 HOSTS = warning("identity.hosts", "Remove the line for 127.0.1.1; it names the machine that the image was built on.")
-MAIL_NAME = warning("identity.mail_name", "Remove it; mail programs then use the name of the machine.")
+MAIL_NAME = warning("identity.mail_name", "Write localhost to it; a missing file keeps Postfix from starting when its configuration names it.")
 CLOUD_INIT = error("identity.cloud_init", "Run cloud-init clean --logs --seed --configs all inside the image, and remove what is left in /var/lib/cloud.")
 DHCP = error("identity.dhcp", "Remove it; each machine asks for its own address under its own identifier.")
 NETWORK = error("identity.network", "Remove the file, or match network cards by their name or driver instead of the address of one card.")
@@ -35,7 +35,6 @@ ABSENT = (
     (SSH_HOST_KEY, "is an SSH host key, which every machine from this image would share.", ("/etc/ssh/ssh_host_*",)),
     (RANDOM_SEED, "is a saved random seed.", ("/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/boot/efi/loader/random-seed")),
     (CREDENTIAL_SECRET, "is the secret that systemd encrypts credentials with.", ("/var/lib/systemd/credential.secret",)),
-    (MAIL_NAME, "holds the mail name of the build machine.", ("/etc/mailname",)),
     (
         CLOUD_INIT,
         "is state of a cloud-init instance, so cloud-init takes a new machine for one that it has set up.",
@@ -124,7 +123,10 @@ def _check_machine_id(subject: Subject) -> t.Iterator[Finding]:
 def _check_names(subject: Subject) -> t.Iterator[Finding]:
     name = subject.tree.text("/etc/hostname").strip()
     if name and name != "localhost":
-        yield HOSTNAME.at("/etc/hostname", f"names the machine {name!r}.")
+        yield HOSTNAME.at("/etc/hostname", f"names every machine from this image {name!r}.")
+    mail_name = subject.tree.text("/etc/mailname").strip()
+    if mail_name and mail_name != "localhost":
+        yield MAIL_NAME.at("/etc/mailname", f"holds the mail name of the build machine ({mail_name}).")
     for line in significant_lines(subject.tree.text("/etc/hosts")):
         if line.split()[0] == "127.0.1.1":
             yield HOSTS.at("/etc/hosts", f"has the line {line!r}.")
@@ -158,5 +160,5 @@ def _check_host_keys(subject: Subject) -> t.Iterator[Finding]:
     )
 
 
-RULES = (MACHINE_ID, DBUS_MACHINE_ID, *{rule: None for rule, _message, _patterns in ABSENT}, HOSTNAME, HOSTS, NETWORK, SSH_HOST_KEY_SERVICE)
+RULES = (MACHINE_ID, DBUS_MACHINE_ID, *{rule: None for rule, _message, _patterns in ABSENT}, HOSTNAME, HOSTS, MAIL_NAME, NETWORK, SSH_HOST_KEY_SERVICE)
 GROUPS = (Group("identity", RULES, check_identity),)

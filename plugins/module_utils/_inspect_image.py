@@ -14,12 +14,15 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_boot,
+    _inspect_cloud,
     _inspect_disk,
     _inspect_identity,
     _inspect_kernel,
     _inspect_leftovers,
     _inspect_packages,
     _inspect_secrets,
+    _inspect_state,
+    _inspect_sysctl,
     _namespace,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
@@ -34,8 +37,11 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan impo
 GROUPS = (
     *_inspect_boot.GROUPS,
     *_inspect_kernel.GROUPS,
+    *_inspect_sysctl.GROUPS,
     *_inspect_identity.GROUPS,
+    *_inspect_cloud.GROUPS,
     *_inspect_secrets.GROUPS,
+    *_inspect_state.GROUPS,
     *_inspect_leftovers.GROUPS,
     *_inspect_packages.GROUPS,
 )

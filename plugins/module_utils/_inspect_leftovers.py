@@ -11,6 +11,7 @@ import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Rule, Subject, error, info, warning
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Entry, significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_names import NAME_SERVER, is_given_resolver
 
 ELF_CORE = re.compile(rb"\x7fELF[\s\S]{12}(\x04\x00|\x00\x04)")
 FOLDER_OF_CORES = ("/var/lib/systemd/coredump/*", "/var/crash/*")
@@ -25,6 +26,7 @@ RUN = error("leftover.run", "Empty /run; it is a tmpfs on a running machine.")
 TEMPORARY = error("leftover.temporary", "Empty /tmp and /var/tmp.")
 ANSIBLE = error("leftover.ansible", "Remove it; it was made by Ansible during the build.")
 RESOLVER = error("leftover.resolver", "Make /etc/resolv.conf an empty file, or the link that the resolver of the image wants.")
+NAME_SERVERS = warning("network.name_servers", "Remove the file, or accept the finding when every machine can reach these servers.")
 MTAB = warning("leftover.mtab", "Make it a link to ../proc/self/mounts, or remove it.")
 CORE_DUMP = error("leftover.core_dump", "Remove it; it holds the memory of a program, with whatever secrets that had.")
 KNOWN_HOSTS = warning("leftover.known_hosts", "Remove it; it lists the machines that the build spoke to.")
@@ -110,8 +112,12 @@ def check_leftovers(subject: Subject) -> t.Iterator[Finding]:
 
 def _check_system_files(subject: Subject) -> t.Iterator[Finding]:
     resolver = subject.tree.find("/etc/resolv.conf")
-    if resolver is not None and resolver.is_file and significant_lines(subject.tree.text("/etc/resolv.conf")):
+    text = subject.tree.text("/etc/resolv.conf") if resolver is not None and resolver.is_file else ""
+    servers = ", ".join(NAME_SERVER.findall(text))
+    if is_given_resolver(text):
         yield RESOLVER.at("/etc/resolv.conf", "names the resolver of the build host.")
+    elif servers:
+        yield NAME_SERVERS.at("/etc/resolv.conf", f"names the servers {servers}, whatever the network of a machine offers.")
     mtab = subject.tree.find("/etc/mtab")
     if mtab is not None and mtab.is_file:
         yield MTAB.at("/etc/mtab", "is a file, so it lists what was mounted during the build.")
@@ -209,6 +215,7 @@ LEFTOVERS = (
     TEMPORARY,
     ANSIBLE,
     RESOLVER,
+    NAME_SERVERS,
     MTAB,
     CORE_DUMP,
     KNOWN_HOSTS,

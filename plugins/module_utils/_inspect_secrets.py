@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Rule, Subject, error
-from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import ini_values, significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User, ini_values, significant_lines
 
 KEY_FOLDERS = ("/etc", "/root", "/home", "/var/lib", "/opt", "/srv", "/usr/local", "/boot")
 # Thousands of small files that dpkg alone writes.
@@ -18,6 +18,8 @@ KEY_LIMIT = 1 << 20
 ELF_MAGIC = b"\x7fELF"
 PRIVATE_KEY_TEXT = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----\s*?(?:\r?\n|(?:\\r)?\\n)\s*[A-Za-z0-9+/:]")
 LOCKED = ("", "*", "!", "x")
+KEY_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
+CONSOLES = ("/etc/systemd/system/*getty@*.service", "/etc/systemd/system/*getty@*.service.d/*.conf")
 SHELLS_WITHOUT_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", "")
 
 MUNGE = error("secret.munge", "Remove it; give each cluster its own key when it is set up (cloud-init, or mungekey on the controller).")
@@ -36,7 +38,6 @@ AUTHORIZED_KEY = error("secret.authorized_key", "Remove the file; keys come in b
 HISTORY = error("secret.history", "Remove it; it may hold passwords and tells how the image was built.")
 WIFI = error("secret.wifi", "Remove the connection.")
 CREDENTIALS = error("secret.credentials", "Remove it; credentials come in on each machine.")
-DATABASE = error("secret.database", "Stop the server and empty the folder; let the database be set up on first boot.")
 GRAFANA = error("secret.grafana", "Set disable_initial_admin_creation = true, or admin_password = $__file{…} with a file that is made on first boot.")
 CLOUD_CONFIG = error("secret.cloud_config", "Remove the password; give keys or passwords to cloud-init in the user data of each machine.")
 
@@ -71,9 +72,6 @@ ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
         ),
     ),
     (DKMS_KEY, "is the private key that signs kernel modules.", ("/var/lib/dkms/mok.key", "/var/lib/shim-signed/mok/*.priv", "/etc/dkms/*.key")),
-    (DATABASE, "is an initialised MariaDB or MySQL with the accounts of the build.", ("/var/lib/mysql/ibdata1", "/var/lib/mysql/mysql")),
-    (DATABASE, "is an initialised PostgreSQL with the accounts of the build.", ("/var/lib/postgresql/*/*/PG_VERSION",)),
-    (DATABASE, "is the database of Grafana with the accounts and secrets of the build.", ("/var/lib/grafana/grafana.db",)),
 )
 HISTORIES = (".*_history", ".lesshst", ".viminfo", ".wget-hsts", ".histfile", ".local/share/fish/fish_history")
 CREDENTIAL_FILES = (
@@ -141,7 +139,7 @@ TEXTS = (
         "holds a password in an address.",
     ),
     Text(CREDENTIALS, ("/var/cache/debconf/passwords.dat",), re.compile(r"^Value:\s*\S", re.MULTILINE), "holds a password that a package asked for."),
-    Text(DATABASE, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
+    Text(CREDENTIALS, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
     Text(
         CLOUD_CONFIG,
         ("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"),
@@ -149,6 +147,7 @@ TEXTS = (
         "sets a password on every machine from this image.",
     ),
 )
+GRAFANA_ENVIRONMENT = ("/etc/default/grafana-server", "/etc/systemd/system/grafana-server.service.d/*.conf")
 NOPASSWD = re.compile(r"NOPASSWD:\s*ALL\b")
 
 
@@ -156,7 +155,7 @@ def check_secrets(subject: Subject) -> t.Iterator[Finding]:
     """No known place of a secret holds one."""
     tree = subject.tree
     for rule, message, patterns in ABSENT:
-        yield from (rule.at(entry.path, message) for entry in tree.glob(*patterns) if not entry.is_folder or entry.path == "/var/lib/mysql/mysql")
+        yield from (rule.at(entry.path, message) for entry in tree.glob(*patterns) if not entry.is_folder)
     for text in TEXTS:
         for entry in tree.files(*text.patterns):
             if text.content.search(_without_comments(tree.text(entry.path))):
@@ -173,10 +172,11 @@ def check_accounts(subject: Subject) -> t.Iterator[Finding]:
         if user.password not in ("x", "*", "!"):
             rule, what = (PASSWORD, "a password in a file that everybody can read") if user.password else (EMPTY_PASSWORD, "an empty password")
             yield rule.at("/etc/passwd", f"gives the user {user.name} {what}.")
-        if 1000 <= user.uid < 60000 and user.shell not in SHELLS_WITHOUT_LOGIN:
-            yield BUILD_USER.at("/etc/passwd", f"has the user {user.name} (uid {user.uid}), who can log in.")
+        way = _way_in(tree, user) if 1000 <= user.uid < 60000 and user.shell not in SHELLS_WITHOUT_LOGIN else ""
+        if way:
+            yield BUILD_USER.at("/etc/passwd", f"has the user {user.name} (uid {user.uid}), who can log in {way}.")
     yield from _check_passwords(subject)
-    for entry in (*tree.in_homes(".ssh/authorized_keys", ".ssh/authorized_keys2"), *tree.glob("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*")):
+    for entry in (*tree.in_homes(*KEY_FILES), *tree.glob("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*", "/etc/ssh/authorized_keys.d/*")):
         if entry.is_file and significant_lines(tree.text(entry.path)):
             yield AUTHORIZED_KEY.at(entry.path, "lets the holder of a key log in to every machine from this image.")
     for entry in tree.files("/etc/sudoers", "/etc/sudoers.d/*"):
@@ -185,14 +185,39 @@ def check_accounts(subject: Subject) -> t.Iterator[Finding]:
                 yield SUDO.at(entry.path, f"lets {line.split()[0]} become root without a password.")
 
 
+def _way_in(tree: Tree, user: User) -> str:
+    """How an account can be logged in to from outside, or nothing: root and system units need no password to become it."""
+    shadow = {name: secret for name, secret, *_rest in _records(tree, "/etc/shadow")}
+    password = shadow.get(user.name, "*") if user.password == "x" else user.password
+    if not password:
+        return "without a password"
+    if _is_usable(password):
+        return "with a password"
+    keys = (*(f"{user.home.rstrip('/')}/{name}" for name in KEY_FILES), f"/etc/ssh/authorized_keys/{user.name}", f"/etc/ssh/authorized_keys.d/{user.name}")
+    if any(significant_lines(tree.text(path)) for path in keys):
+        return "with a key"
+    console = re.compile(rf"^ExecStart=.*(?:--autologin|\s-a)[\s=]+{re.escape(user.name)}(?:\s|$)", re.MULTILINE)
+    if any(console.search(tree.text(entry.path)) for entry in tree.files(*CONSOLES)):
+        return "at the console without a password"
+    return ""
+
+
+def _records(tree: Tree, path: str) -> list[list[str]]:
+    return [[*line.split(":"), ""] for line in significant_lines(tree.text(path))]
+
+
+def _is_usable(secret: str) -> bool:
+    """Whether a password can match: what begins with ! or * is no hash, or one that is switched off."""
+    return secret not in LOCKED and not secret.startswith(("!", "*"))
+
+
 def _check_passwords(subject: Subject) -> t.Iterator[Finding]:
     names = {user.name for user in subject.tree.users}
     for path, what in (("/etc/shadow", "user"), ("/etc/shadow-", "user"), ("/etc/gshadow", "group"), ("/etc/gshadow-", "group")):
-        for line in significant_lines(subject.tree.text(path)):
-            name, secret = [*line.split(":"), ""][:2]
+        for name, secret, *_rest in _records(subject.tree, path):
             if not secret and what == "user" and name in names:
                 yield EMPTY_PASSWORD.at(path, f"gives the user {name} an empty password.")
-            elif secret not in LOCKED and not secret.startswith(("!", "*")):
+            elif _is_usable(secret):
                 yield PASSWORD.at(path, f"gives the {what} {name} a password.")
 
 
@@ -224,14 +249,14 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     password = values.get(("security", "admin_password"), "") or "admin"
     if values.get(("security", "disable_initial_admin_creation"), "").lower() == "true":
         return
-    environment = subject.tree.text("/etc/default/grafana-server")
-    if re.search(r"^GF_SECURITY_ADMIN_PASSWORD__FILE=\S", environment, re.MULTILINE) or password.startswith("$__"):
+    environment = "\n".join(subject.tree.text(entry.path) for entry in subject.tree.files(*GRAFANA_ENVIRONMENT))
+    if re.search(r"^(?:Environment=[\"']?)?GF_SECURITY_ADMIN_PASSWORD(?:__FILE=\S|=\$__)", environment, re.MULTILINE) or password.startswith("$__"):
         return
     what = "lets Grafana start with the password 'admin'" if password == "admin" else "holds the password of Grafana's administrator"
     yield GRAFANA.at(path, f"{what}.")
 
 
-SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, DATABASE, GRAFANA, CLOUD_CONFIG)
+SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, GRAFANA, CLOUD_CONFIG)
 GROUPS = (
     Group("secrets", SECRET_RULES, check_secrets),
     Group("accounts", (PASSWORD, EMPTY_PASSWORD, BUILD_USER, AUTHORIZED_KEY, SUDO), check_accounts),

@@ -19,11 +19,13 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import ADMIN_PATH, Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import part_file
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_grub import fresh_environment, remembers_choice
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import RULES, Action, Category, Rule
 
 MAX_LINKS = 40
 ACCOUNT_FILES = ("etc/passwd", "etc/shadow", "etc/subuid", "etc/subgid")
 GROUP_FILES = ("etc/group", "etc/gshadow")
+GRUB_DEFAULTS = ("etc/default/grub", "etc/default/grub.d/*.cfg")
 
 
 class SealError(ImageError):
@@ -125,6 +127,7 @@ class Planner:
         self._mounts = mounts
         self._claimed: set[Path] = set()
         self._kept = {path for pattern in wishes.keep for path in expand(root, pattern.strip("/"))} | {root / path.strip("/") for path in wishes.in_use}
+        self._homes = ["home/*/", *(f"{home}/" for home in sorted(home_folders(self._text("etc/passwd"))))]
         self.plan = Plan()
 
     def build(self) -> Plan:
@@ -139,7 +142,8 @@ class Planner:
         return self.plan
 
     def _pattern(self, rule: Rule, pattern: str) -> None:
-        found = expand(self.root, pattern)
+        places = self._homes if pattern.startswith("~/") else [""]
+        found = list(dict.fromkeys(path for place in places for path in expand(self.root, f"{place}{pattern.lstrip('~/')}")))
         if not found and rule.create:
             self._add(rule, "emptied", self.root / pattern)
         for path in found:
@@ -151,6 +155,8 @@ class Planner:
                 self._rewrite(rule, path)
             elif rule.action is Action.REMOVE_IF_EMPTY:
                 self._prune(rule, path)
+            elif rule.action is Action.FORGET:
+                self._forget(rule, path)
             else:
                 self._folder(rule, path)
 
@@ -202,7 +208,8 @@ class Planner:
 
     def _truncate(self, rule: Rule, path: Path) -> None:
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size and not self._left_alone(path):
+        chosen = rule.given is not None and stat.S_ISREG(status.st_mode) and not rule.given(self._text(self._inside(path).lstrip("/")), self._text)
+        if stat.S_ISREG(status.st_mode) and status.st_size and not chosen and not self._left_alone(path):
             self._add(rule, "emptied", path)
 
     def _rewrite(self, rule: Rule, path: Path) -> None:
@@ -211,6 +218,14 @@ class Planner:
         before = path.read_text(encoding="utf-8", errors="surrogateescape")
         after = rule.content if rule.strip is None else without_text(before, rule.strip)
         self._replace(rule, path, before, after, drop_empty=rule.strip is not None)
+
+    def _forget(self, rule: Rule, path: Path) -> None:
+        """Plan that the environment block of GRUB forgets what boots wrote into it."""
+        if path.is_symlink() or not path.is_file() or self._left_alone(path):
+            return
+        before = path.read_text(encoding="utf-8", errors="surrogateescape")
+        defaults = [found.read_text(encoding="utf-8", errors="replace") for name in GRUB_DEFAULTS for found in expand(self.root, name) if found.is_file()]
+        self._replace(rule, path, before, fresh_environment(before, keep_choice=remembers_choice("\n".join(defaults))))
 
     def _accounts(self, users: t.Collection[str]) -> None:
         """Plan the removal of accounts with their groups, homes, mail, timers and sudo rules."""
@@ -357,6 +372,12 @@ def homes_of(passwd: str, users: t.Collection[str]) -> list[str]:
             )
     others = {row[5].rstrip("/") for row in rows if row[0] not in users}
     return [row[5].strip("/") for row in rows if row[0] in users and row[5].startswith("/home/") and row[5].rstrip("/") not in others]
+
+
+def home_folders(passwd: str) -> set[str]:
+    """The home folders of all accounts, relative to the root."""
+    rows = [line.split(":") for line in passwd.splitlines() if line.count(":") == 6]
+    return {row[5].strip("/") for row in rows} - {""}
 
 
 def without_accounts(text: str, users: t.Collection[str]) -> str:

@@ -23,7 +23,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules imp
 
 PACKAGE = "ansible_collections.hyperscaler.images.plugins.module_utils"
 # This module and everything that it imports, directly or not.
-SOURCES = ("_command", "_errors", "_files", "_seal", "_seal_later", "_seal_rules")
+SOURCES = ("_command", "_errors", "_files", "_seal", "_seal_grub", "_seal_later", "_seal_names", "_seal_rules")
 UNIT = "hyperscaler-seal.service"
 SYSTEMD = Path("/run/systemd/system")
 FOLDER = Path("/run/hyperscaler-images/seal")

@@ -14,9 +14,9 @@ author:
   - hyperscaler.images contributors (@hyperscaler)
 description:
   - Opens a disk image in raw format read-only, in mounts of its own that end with the module, and checks it by rules.
-  - The rules are about the partition table, boot code, health of the file systems, boot menu, fstab, kernels and their modules,
-    identity of the machine, secrets and accounts, what the build left behind, settings of the build host's network, permissions,
-    packages and their files, and the record of the image.
+  - The rules are about the partition table, boot code, health of the file systems, boot menu, fstab, kernels with their modules and settings,
+    identity of the machine, cloud-init, secrets and accounts, databases and other state of services, what the build left behind,
+    settings of the build host's network, permissions, packages and their files, and the record of the image.
   - Every breach is a finding with the rule, a severity, the path, what is wrong and what to do about it.
   - The module fails when there is a finding of the severity O(fail_on) or worse, and returns all findings then, too.
   - Private keys are looked for in the first MiB of every file that belongs to no package in C(/etc), C(/root), C(/home), C(/var/lib),
@@ -98,6 +98,23 @@ options:
     description: Whether a missing C(/etc/hyperscaler-image.json) is an error. Otherwise it is a warning.
     type: bool
     default: false
+  session_settings:
+    description:
+      - Kernel settings that were changed while the image was open. One that no file of the image sets to that value at boot makes a warning.
+      - The files are those that systemd-sysctl reads, in C(/etc/sysctl.d), C(/usr/local/lib/sysctl.d) and C(/usr/lib/sysctl.d), with its rules.
+      - Values that differ only in white space or in the spelling of numbers are equal.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description: The setting, for instance V(vm.swappiness) or V(net/ipv4/conf/eth0.100/rp_filter).
+        type: str
+        required: true
+      value:
+        description: The value that it had last.
+        type: str
+        required: true
   fail_on:
     description: The severity that makes the module fail.
     type: str
@@ -270,6 +287,12 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
         "default": ["debian.org", "ubuntu.com", "nvidia.com", "nvidia.github.io", "beegfs.io", "pkgs.k8s.io"],
     },
     "require_record": {"type": "bool", "default": False},
+    "session_settings": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"key": {"type": "str", "required": True, "no_log": False}, "value": {"type": "str", "required": True}},
+    },
     "fail_on": {"type": "str", "choices": ["error", "warning", "never"], "default": "error"},
 }
 
@@ -300,6 +323,7 @@ def inspect(params: t.Mapping[str, t.Any]) -> tuple[str, dict[str, t.Any]]:
         forbidden_hosts=tuple(params["forbidden_hosts"]),
         archive_domains=tuple(params["archive_domains"]),
         require_record=params["require_record"],
+        session_settings=tuple((setting["key"], setting["value"]) for setting in params["session_settings"]),
     )
     inspection = inspect_image(Path(path), expectations)
     verdict = judge(inspection.findings, waivers)

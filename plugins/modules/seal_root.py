@@ -12,8 +12,13 @@ short_description: Take identity, secrets, caches and logs out of a root file sy
 version_added: "1.0.0"
 description:
   - Removes what makes one machine different from another and what a build leaves behind, so that any number of machines can start from the image.
-  - Identity are the SSH host keys, the machine id (the file stays and is empty), the random seed, the host name and similar files.
+  - Identity are the SSH host keys, the machine id (the file stays and is empty), the random seed and similar files.
+  - C(/etc/hostname) and C(/etc/resolv.conf) are emptied when cloud-init or the network of the build machine gave what is in them. What a role wrote stays.
   - Secrets are the keys and tokens of MUNGE, Slurm, BeeGFS, WireGuard, K3s, Kubernetes, the module signing key of DKMS and credentials of accounts.
+  - What a boot and services that ran leave is removed as well, such as timer stamps, leases, queued mail, the state of Slurm and identities of container
+    engines. The environment block of GRUB forgets what boots wrote; C(saved_entry) stays when C(GRUB_DEFAULT=saved) makes it a choice of the image.
+  - Containers, container images, volumes, databases and lingering users are content that somebody asked for, and stay.
+    M(hyperscaler.images.image_inspect) reports the first four.
   - Packaged files, documentation, locales and time zones are never removed; logs that were created with an owner and a mode are emptied.
   - Nothing is touched that is a mount point, nor anything below it. Such paths are reported in RV(mounted).
   - When O(root) is V(/) and cloud-init is installed, C(cloud-init clean) runs as well, so that its clean-up hooks are honoured.

@@ -23,7 +23,12 @@ ESP_PARTUUID = "353F8F4A-74FA-593E-A880-6F0DF3C1A6D5"
 ROOT = Volume(1, "", "ext4", ROOT_UUID, "", ROOT_PARTUUID, "")
 ESP = Volume(15, "", "vfat", "3ED4-C834", "", ESP_PARTUUID, "")
 VOLUMES = (Volume(14, "", "", "", "", "F8E5372B-E944-575B-AA16-826FD4C68292", ""), ESP, ROOT)
-EXPECTED = Expectations(kernel_modules=("wireguard", "nvidia-current", "ext4"), forbidden_hosts=("mirror.builder.org",), archive_domains=("distribution.org",))
+EXPECTED = Expectations(
+    kernel_modules=("wireguard", "nvidia-current", "ext4"),
+    forbidden_hosts=("mirror.builder.org",),
+    archive_domains=("distribution.org",),
+    session_settings=(("kernel.sysrq", "438"),),
+)
 
 FSTAB = f"""# what the image mounts
 PARTUUID={ROOT_PARTUUID.lower()} / ext4 rw,discard,errors=remount-ro,x-systemd.growfs 0 1
@@ -185,6 +190,7 @@ def clean_image(root: Path) -> FakeImage:
     image.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
     image.link("/etc/mtab", "../proc/self/mounts")
     image.write("/etc/fstab", FSTAB)
+    image.write("/usr/lib/sysctl.d/50-default.conf", "kernel.sysrq = 0x1b6\n")
     image.write("/etc/hyperscaler-image.json", '{"image": "test"}')
     image.write("/etc/apt/sources.list.d/debian.sources", "Types: deb\nURIs: https://archive.distribution.org/debian\nSuites: trixie\nComponents: main\n")
     image.write("/etc/apt/apt.conf.d/20proxy", '// Acquire::http::Proxy "http://10.0.0.1:3142";\nAcquire::http::Proxy::archive.distribution.org "DIRECT";\n')

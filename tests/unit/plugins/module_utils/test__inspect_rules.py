@@ -30,6 +30,13 @@ PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAE
 OTHER_KERNEL = "6.12.94+deb13-cloud-amd64"
 OLD = 1_000_000_000
 
+ALL_SOURCES = "[ NoCloud, ConfigDrive, OpenStack, Azure, GCE, Ec2, VMware, Hetzner, None ]"
+PACKER = "packer:x:1000:1000::/srv/packer:/bin/bash\n"
+CLUSTER = "/var/lib/postgresql/17/main"
+BLOBS = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
+# Redis 8.0 writes this before the first database; a dump without keys ends here.
+RDB_HEAD = b"REDIS0012\xfa\tredis-ver\x058.0.2\xfa\nredis-bits\xc0@\xfa\x08aof-base\xc0\x00"
+
 Break = t.Callable[[FakeImage], t.Any]
 
 
@@ -232,6 +239,12 @@ CASES = {
         "/usr/src/linux-headers-6.12.94+deb13-amd64",
         "which is not in the image",
     ),
+    "lost setting": Case(
+        write("/usr/lib/sysctl.d/50-default.conf", "kernel.sysrq = 176\n"),
+        "kernel.setting_lost",
+        "/proc/sys/kernel/sysrq",
+        "was set to 438 during the build, but /usr/lib/sysctl.d/50-default.conf sets it to 176 at boot",
+    ),
     # identity
     "machine-id missing": Case(remove("/etc/machine-id"), "identity.machine_id", "/etc/machine-id", "is missing"),
     "machine-id set": Case(write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"), "identity.machine_id", "/etc/machine-id", "is not empty"),
@@ -315,7 +328,41 @@ CASES = {
     "empty password": Case(replace("/etc/shadow", "nobody:*:", "nobody::"), "secret.empty_password", "/etc/shadow", "nobody an empty password"),
     "empty password in passwd": Case(replace("/etc/passwd", "nobody:x:", "nobody::"), "secret.empty_password", "/etc/passwd", "nobody an empty password"),
     "sudo": Case(write("/etc/sudoers.d/packer", "packer ALL=(ALL) NOPASSWD:ALL\n", 0o440), "secret.sudo", "/etc/sudoers.d/packer", "lets packer become root"),
-    "build user": Case(append("/etc/passwd", "packer:x:1000:1000::/nonexistent:/bin/bash\n"), "secret.build_user", "/etc/passwd", "packer (uid 1000)"),
+    "user with a password": Case(
+        several(append("/etc/passwd", PACKER), append("/etc/shadow", "packer:$y$j9T$abc$def:20000::::::\n")),
+        "secret.build_user",
+        "/etc/passwd",
+        "packer (uid 1000), who can log in with a password",
+        ("secret.password",),
+    ),
+    "user without a password": Case(
+        several(append("/etc/passwd", PACKER), append("/etc/shadow", "packer::20000::::::\n")),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in without a password",
+        ("secret.empty_password",),
+    ),
+    "user with a key": Case(
+        several(
+            append("/etc/passwd", PACKER), append("/etc/shadow", "packer:!:20000::::::\n"), write("/srv/packer/.ssh/authorized_keys", "ssh-ed25519 AAAA\n")
+        ),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in with a key",
+        ("secret.authorized_key",),
+    ),
+    "user of the console": Case(
+        several(
+            append("/etc/passwd", PACKER),
+            write("/etc/systemd/system/serial-getty@ttyS0.service.d/login.conf", "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin packer - $TERM\n"),
+        ),
+        "secret.build_user",
+        "/etc/passwd",
+        "who can log in at the console without a password",
+    ),
+    "key beside the server's configuration": Case(
+        write("/etc/ssh/authorized_keys.d/root", "ssh-ed25519 AAAA ops\n"), "secret.authorized_key", "/etc/ssh/authorized_keys.d/root", "holder of a key"
+    ),
     "authorized key": Case(
         write("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA build\n"), "secret.authorized_key", "/root/.ssh/authorized_keys", "holder of a key"
     ),
@@ -338,7 +385,9 @@ CASES = {
         "/var/cache/debconf/passwords.dat",
         "a package asked for",
     ),
-    "database": Case(write("/var/lib/mysql/ibdata1"), "secret.database", "/var/lib/mysql/ibdata1", "MariaDB"),
+    "password of a maintenance account": Case(
+        write("/etc/mysql/debian.cnf", "[client]\npassword = abc\n"), "secret.credentials", "/etc/mysql/debian.cnf", "maintenance account"
+    ),
     "grafana": Case(
         write("/etc/grafana/grafana.ini", "app_mode = production\n[security]\n;admin_password = x\n"),
         "secret.grafana",
@@ -357,6 +406,64 @@ CASES = {
         "/etc/cloud/cloud.cfg.d/99-user.cfg",
         "password on every machine",
     ),
+    # cloud-init
+    "pinned data source": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [NoCloud, None] # site\n")),
+        "cloud.datasource_pinned",
+        "/etc/cloud/cloud.cfg.d/99-site.cfg",
+        "at NoCloud only. On a platform that offers it in another way, such as ConfigDrive, OpenStack, Ec2, Azure, GCE, VMware,",
+    ),
+    "pinned data source in a block": Case(
+        several(
+            write("/usr/bin/cloud-init"),
+            write("/etc/cloud/cloud.cfg.d/50-all.cfg", f"datasource_list: {ALL_SOURCES}\n"),
+            write("/etc/cloud/cloud.cfg.d/60-site.cfg", "datasource_list:\n  - Ec2\n  - 'None'\nssh_pwauth: false\n"),
+        ),
+        "cloud.datasource_pinned",
+        "/etc/cloud/cloud.cfg.d/60-site.cfg",
+        "at Ec2 only",
+    ),
+    "pinned for the detection": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/ds-identify.cfg", "policy: search\ndatasource: OpenStack\n")),
+        "cloud.datasource_pinned",
+        "/etc/cloud/ds-identify.cfg",
+        "at OpenStack only",
+    ),
+    "pinned for the kernel": Case(
+        several(write("/usr/bin/cloud-init"), replace(GRUB, "console=tty0", "ds=nocloud;s=http://a/ console=tty0")),
+        "cloud.datasource_pinned",
+        GRUB,
+        "at nocloud only",
+    ),
+    # state
+    "new MariaDB": Case(write("/var/lib/mysql/ibdata1"), "state.database_new", "/var/lib/mysql", "MariaDB or MySQL as its package made it"),
+    "database in MariaDB": Case(
+        several(write("/var/lib/mysql/ibdata1"), write("/var/lib/mysql/slurm_acct_db/db.opt")), "state.database", "/var/lib/mysql", "passwords of the build"
+    ),
+    "MariaDB that ran": Case(
+        several(write("/var/lib/mysql/mysql/user.frm"), write("/var/lib/mysql/multi-master.info", "")), "state.database", "/var/lib/mysql", "passwords"
+    ),
+    "new PostgreSQL": Case(write(f"{CLUSTER}/PG_VERSION", "17\n"), "state.database_new", CLUSTER, "the server has not run yet"),
+    "PostgreSQL that ran": Case(
+        several(write(f"{CLUSTER}/PG_VERSION", "17\n"), write(f"{CLUSTER}/postmaster.opts")), "state.database", CLUSTER, "PostgreSQL with the data"
+    ),
+    "Redis": Case(write("/var/lib/redis/dump.rdb", RDB_HEAD + b"\xfe\x00\xfb\x01\x00\x00\x01a\x01b\xff"), "state.database", "/var/lib/redis", "keys of Redis"),
+    "Valkey": Case(write("/var/lib/valkey/appendonlydir/appendonly.aof.1.incr.aof"), "state.database", "/var/lib/valkey", "keys of Valkey"),
+    "Prometheus": Case(write("/var/lib/prometheus/metrics2/wal/00000000"), "state.database", "/var/lib/prometheus/metrics2", "measured on the build host"),
+    "grafana database": Case(write("/var/lib/grafana/grafana.db"), "state.database", "/var/lib/grafana", "database of Grafana"),
+    "engine id": Case(write("/var/lib/docker/engine-id"), "state.identity", "/var/lib/docker/engine-id", "identifies Docker"),
+    "Ceph": Case(write("/var/lib/ceph/osd/ceph-0/fsid"), "state.identity", "/var/lib/ceph/osd/ceph-0/fsid", "identifies Ceph"),
+    "cluster name": Case(write("/var/spool/slurmctld/clustername"), "state.identity", "/var/spool/slurmctld/clustername", "a Slurm cluster"),
+    "LVM": Case(write("/etc/lvm/devices/system.devices"), "state.lvm_devices", "/etc/lvm/devices/system.devices", "disks of the build machine"),
+    "queued message": Case(write("/var/spool/postfix/deferred/A/AB12"), "state.mail_queue", "/var/spool/postfix/deferred/A/AB12", "would send"),
+    "container": Case(lambda image: image.folder("/var/lib/docker/containers/ab12"), "state.container", "/var/lib/docker/containers/ab12", "a container"),
+    "container images of Docker": Case(
+        write("/var/lib/docker/image/overlay2/repositories.json", '{"Repositories":{"a":{"a:1":"sha256:ab"}}}'),
+        "state.container_images",
+        "/var/lib/docker/image/overlay2/repositories.json",
+        "container images",
+    ),
+    "container images of containerd": Case(write(f"{BLOBS}/ab12"), "state.container_images", BLOBS, "container images"),
     # leftovers
     "policy": Case(write("/usr/sbin/policy-rc.d"), "leftover.service_policy", "/usr/sbin/policy-rc.d", "every service"),
     "diversion": Case(write("/usr/sbin/start-stop-daemon.REAL"), "leftover.diversion", "/usr/sbin/start-stop-daemon.REAL", "stand-in"),
@@ -370,6 +477,12 @@ CASES = {
         "leftover.resolver",
         "/etc/resolv.conf",
         "resolver of the build host",
+    ),
+    "name servers": Case(
+        several(remove("/etc/resolv.conf"), write("/etc/resolv.conf", "# site\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n")),
+        "network.name_servers",
+        "/etc/resolv.conf",
+        "names the servers 192.0.2.53, 192.0.2.54,",
     ),
     "mtab": Case(several(remove("/etc/mtab"), write("/etc/mtab")), "leftover.mtab", "/etc/mtab", "mounted during the build"),
     "core": Case(write("/opt/core.812", b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x04\x00"), "leftover.core_dump", "/opt/core.812", "core dump"),
@@ -496,6 +609,15 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
         ("/etc/cloud/cloud.cfg.d/1.cfg", "ssh_pwauth: false\nusers:\n  - name: a\n    lock_passwd: true\n    passwd: '*'\n"),
         ("/etc/iscsi/initiatorname.iscsi", "GenerateName=yes\n"),
         ("/etc/hostname", "localhost\n"),
+        ("/etc/mailname", "localhost\n"),
+        ("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [NoCloud]\n"),
+        ("/var/lib/mysql/debian-11.8.flag", ""),
+        ("/var/lib/redis/dump.rdb", RDB_HEAD.decode("latin-1") + "\xff\x7e"),
+        ("/var/lib/prometheus/metrics2/queries.active", "x"),
+        ("/var/lib/docker/image/overlay2/repositories.json", '{"Repositories":{}}'),
+        ("/var/lib/docker/network/files/local-kv.db", "x"),
+        ("/var/spool/postfix/etc/services", "x"),
+        ("/etc/lvm/lvm.conf", "devices {}\n"),
         ("/opt/doc/how-to.txt", "The file begins with -----BEGIN PRIVATE KEY----- and so on.\n"),
         ("/usr/share/doc/tool/key.pem", PEM),
         ("/opt/core", "not a dump\n"),
@@ -506,6 +628,43 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
 )
 def test_what_only_looks_wrong_is_no_finding(name: str, content: str, image: FakeImage) -> None:
     image.write(name, content, 0o640)
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize("secret", ["!", "*", "!*", "!!", "!$y$j9T$abc$def"])
+def test_a_locked_account_without_a_key_is_no_way_in(secret: str, image: FakeImage) -> None:
+    image.append("/etc/passwd", "ops:x:2222:2222::/home/ops:/bin/bash\nnew:x:2223:2223::/home/new:/bin/bash\n")
+    image.append("/etc/shadow", f"ops:{secret}:20000:0:99999:7:::\n")
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        (write("/etc/cloud/cloud.cfg.d/90_dpkg.cfg", f"datasource_list: {ALL_SOURCES}\n"),),
+        (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource: {Ec2: {timeout: 5}}\n"),),
+        (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud-init.disabled", "")),
+        (write("/etc/cloud/cloud.cfg.d/10-a.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud.cfg.d/20-b.cfg", f"datasource_list: {ALL_SOURCES}\n")),
+    ],
+)
+def test_cloud_init_that_looks_everywhere_is_no_finding(breaks: tuple[Break, ...], image: FakeImage) -> None:
+    image.write("/usr/bin/cloud-init", "x")
+    several(*breaks)(image)
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("/etc/default/grafana-server", "GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", "[Service]\nEnvironment=GF_SECURITY_ADMIN_PASSWORD__FILE=/run/secret"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", "[Service]\nEnvironment=GF_SECURITY_ADMIN_PASSWORD=$__file{/run/secret}"),
+        ("/etc/systemd/system/grafana-server.service.d/10-site.conf", '[Service]\nEnvironment="GF_SECURITY_ADMIN_PASSWORD__FILE=%d/secret"'),
+    ],
+)
+def test_a_password_of_grafana_that_a_file_holds_is_no_finding(name: str, line: str, image: FakeImage) -> None:
+    image.write("/etc/grafana/grafana.ini", "[security]\n;admin_password = admin\n")
+    image.write(name, f"{line}\n")
     assert findings_of(image) == []
 
 

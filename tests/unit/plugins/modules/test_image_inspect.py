@@ -68,6 +68,7 @@ def test_a_clean_image(run_module: ModuleRunner) -> None:
         ("forbidden_hosts", ["mirror.a.org"], "forbidden_hosts", ("mirror.a.org",)),
         ("archive_domains", ["a.org"], "archive_domains", ("a.org",)),
         ("require_record", True, "require_record", True),
+        ("session_settings", [{"key": "vm.swappiness", "value": "7"}], "session_settings", (("vm.swappiness", "7"),)),
         ("fail_on", "never", "archive_domains", ("debian.org", "ubuntu.com", "nvidia.com", "nvidia.github.io", "beegfs.io", "pkgs.k8s.io")),
     ],
 )

@@ -53,6 +53,7 @@ FILES = {
     f"usr/lib/modules/{KERNEL}/modules.dep": "kernel/net/wireguard.ko.xz:\n",
     f"usr/lib/modules/{KERNEL}/modules.dep.bin": "index\n",
     f"usr/lib/modules/{KERNEL}/modules.builtin": "kernel/fs/ext4/ext4.ko\n",
+    "usr/lib/sysctl.d/50-default.conf": "kernel.sysrq = 0x1b6\n",
     "usr/bin/tool": "a packaged tool\n",
     "var/lib/dpkg/status": "Package: tool\nStatus: install ok installed\nVersion: 1.0-1\nArchitecture: amd64\n",
     "var/lib/dpkg/info/tool.list": "/.\n/usr\n/usr/bin\n/usr/bin/tool\n/var/lib/tool\n",
