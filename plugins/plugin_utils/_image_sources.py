@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put together, on the controller, what shapes an image: roles, files, variables, groups and the code that tasks use."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._collections_used import collection_digest, collections_used, plugin_folders
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import raw_text, read_facts, read_names, users
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._other_hosts import names_in, names_of_host, read_groups, read_hosts, texts_in
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reached
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, text_of, words_of
+
+Variables = t.Mapping[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """An image as a host of the inventory. ``around`` are the variables that act around the image, ``others`` gives those of another host."""
+
+    scope: Scope
+    around: frozenset[str]
+    groups: dict[str, list[str]]
+    name: str
+    others: t.Callable[[str], Variables]
+
+
+@dataclasses.dataclass
+class Sources:
+    """Digests by section and name. Their form is that of the document of the inputs."""
+
+    roles: dict[str, str] = dataclasses.field(default_factory=dict)
+    collections: dict[str, str] = dataclasses.field(default_factory=dict)
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
+    groups: dict[str, str] = dataclasses.field(default_factory=dict)
+    controller_files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def sources_of(reached: Reached, seal: SourceTree, host: Host, base: Path, collection_folders: t.Sequence[str]) -> tuple[Sources, dict[str, list[str]]]:
+    """What shapes the image, and by section the names that count only because it is not known which roles will be reached."""
+    everything = _collect(reached, frozenset(reached.roles), seal, host, base, collection_folders)
+    if not reached.guessed:
+        return everything, {}
+    certain = _collect(reached, frozenset(reached.roles) - reached.guessed, seal, host, base, collection_folders)
+    sections = [field.name for field in dataclasses.fields(Sources)]
+    return everything, {section: sorted(set(getattr(everything, section)) - set(getattr(certain, section))) for section in sections}
+
+
+def _collect(reached: Reached, names: frozenset[str], seal: SourceTree, host: Host, base: Path, collection_folders: t.Sequence[str]) -> Sources:
+    roles = [reached.roles[name] for name in sorted(names)]
+    plugins = plugin_folders(base)
+    files = set(reached.files.paths) | (set(reached.guessed_files.paths) if names >= reached.guessed else set())
+    texts = [text for role in (*roles, seal) for text in role.texts.values()]
+    texts += [text_of(path) for folder in (*files, *plugins) for path in ([folder] if folder.is_file() else sorted(folder.rglob("*.py")))]
+    words = frozenset().union(*(role.words for role in (*roles, seal)), *(words_of(text) for text in texts[sum(len(role.texts) for role in (*roles, seal)) :]))
+    whole = "\n".join(texts)
+    values, variables = _variables(words, whole, host)
+    local = _packages([*values, *(value for name in sorted(names) for value in _paths_of(reached.roles[name], reached.scopes[name]))])
+    found = names_in(roles, values)
+    return Sources(
+        {name: reached.roles[name].digest for name in names},
+        {name: collection_digest(path) for name, path in collections_used(roles, collection_folders).items()},
+        {**variables, **_of_others(words, whole, found, host)},
+        {name: document_digest(members) for name, members in read_groups(whole, found, host.groups).items()},
+        {str(path): path_digest(path) for path in sorted({*files, *local, *plugins})},
+    )
+
+
+def _variables(words: frozenset[str], whole: str, host: Host) -> tuple[list[t.Any], dict[str, str]]:
+    """The values that count, and their digests by the names of their variables."""
+    own = users(host.scope.variables, host.around)
+    names = read_names(words, whole, own) | (read_facts(whole) & set(host.scope.variables))
+    values = {name: _value(host.scope, host.scope.variables[name]) for name in sorted(names)}
+    if "group_names" in words:
+        values["group_names"] = host.scope.variables.get("group_names")
+    return list(values.values()), {name: document_digest(value) for name, value in values.items()}
+
+
+def _value(scope: Scope, raw: t.Any) -> t.Any:
+    """The value of a variable; one that needs the image, or what was gathered of it in another run, counts as it is written."""
+    if "ansible_facts" in raw_text(raw):
+        return raw_text(raw)
+    try:
+        return scope.value(raw)
+    except UnresolvedError:
+        return raw_text(raw)
+
+
+def _of_others(words: frozenset[str], whole: str, found: set[str], host: Host) -> dict[str, str]:
+    others = sorted({member for members in host.groups.values() for member in members} - {host.name})
+    digests = {}
+    for other in read_hosts(whole, found, host.groups, others):
+        variables = users(host.others(other), host.around)
+        for name in names_of_host(words, whole, variables):
+            digests[f"{name} of {other}"] = document_digest(raw_text(variables[name]))
+    return digests
+
+
+def _paths_of(role: SourceTree, scope: Scope) -> t.Iterator[t.Any]:
+    """The values of the defaults of a role that have a path in them."""
+    for name in sorted(set(scope.variables) & role.words):
+        raw = scope.variables[name]
+        if not name.startswith("ansible_") and isinstance(raw, str) and "/" in raw and "{{" in raw and "ansible_facts" not in raw:
+            try:
+                yield scope.value(raw)
+            except UnresolvedError:
+                continue
+
+
+def _packages(values: t.Iterable[t.Any]) -> set[Path]:
+    """The package files that values name, by themselves or by their folder."""
+    found: set[Path] = set()
+    for text in {text for value in values for text in texts_in(value)}:
+        path = Path(text) if text.startswith("/") and "\n" not in text and len(text) < 4096 else None
+        if path is not None and path.is_dir():
+            found.update(path.glob("*.deb"))
+        elif path is not None and path.suffix == ".deb" and path.is_file():
+            found.add(path)
+    return found
