@@ -10,11 +10,9 @@ import json
 import typing as t
 from pathlib import Path
 
-from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader import AnsibleCollectionConfig
-from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
@@ -22,7 +20,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs i
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._image_sources import Host, sources_of
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import own_variables
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import IN_COLLECTION, Reach, Reached
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reach, Reached, role_name
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_search import RoleSearch
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError, scope_of_role
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import path_digest, read_role, tree_digest
 
@@ -81,7 +80,7 @@ class ActionModule(ActionBase):
 
     def _reach(self, variables: dict[str, t.Any], recorded: t.Sequence[str]) -> Reached:
         extra = load_extra_vars(self._loader)
-        reach = Reach(self._find, lambda role: scope_of_role(role, self._templar, variables, extra), self._base)
+        reach = Reach(RoleSearch(self._base, self._task.collections or []), lambda role: scope_of_role(role, self._templar, variables, extra), self._base)
         return reach.follow([str(name) for name in self._task.args.get("roles", [])], [name for name in recorded if not _is_around(name)])
 
     def _builder(self) -> dict[str, str]:
@@ -115,26 +114,6 @@ class ActionModule(ActionBase):
             return {}
         return manifest if isinstance(manifest, dict) else {}
 
-    def _find(self, name: str, beside: Path | None) -> Path | None:
-        """The folder of a role, where Ansible would look for it; a role that the image names itself must be there."""
-        if name.startswith("/"):
-            return Path(name) if Path(name).is_dir() else None
-        home = IN_COLLECTION.search(beside.as_posix()) if beside else None
-        in_collection = _get_collection_role_path(name, [f"{home[1]}.{home[2]}"] if home else self._task.collections)
-        if in_collection:
-            return Path(in_collection[1])
-        configured = [Path(folder).expanduser() for folder in constants.DEFAULT_ROLES_PATH]  # type: ignore[attr-defined]
-        folders = [self._base / "roles", *configured, *([beside.parent] if beside else []), self._base]
-        for folder in folders:
-            if (folder / name).is_dir():
-                return folder / name
-        if beside:
-            return None
-        raise AnsibleActionFail(
-            f"Cannot find role {name} of the image: it is in no collection and in none of {', '.join(str(folder) for folder in folders)}. "
-            "Correct image_roles or install the role."
-        )
-
 
 def _resolved(scope: Scope, names: t.Iterable[str]) -> dict[str, t.Any]:
     """The values of variables; one that needs the image has none yet."""
@@ -147,5 +126,4 @@ def _resolved(scope: Scope, names: t.Iterable[str]) -> dict[str, t.Any]:
 
 def _is_around(name: str) -> bool:
     """Whether a recorded role is one of the build itself."""
-    found = IN_COLLECTION.search(name)
-    return (".".join(found.groups()) if found else name) in {f"hyperscaler.images.{role}" for role in AROUND_ROLES}
+    return role_name(Path(name)) in {f"hyperscaler.images.{role}" for role in AROUND_ROLES}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import typing as t
 from pathlib import Path
@@ -30,7 +31,8 @@ class ControllerFiles:
     def add_statement(self, statement: Statement, scope: Scope, role: Path, base: Path) -> list[Path]:
         """Add what a task reads, and return it."""
         found: list[Path] = []
-        if statement.loop_kind in FILE_LOOPS:
+        # What these loops take is a statement of its own.
+        if statement.loop_kind in FILE_LOOPS - {"with_first_found"}:
             return found
         for folder, raw in _sources(statement):
             try:
@@ -93,7 +95,7 @@ def located(name: str, folder: str, role: Path, base: Path) -> list[Path]:
             if matched:
                 return matched
         elif (place / path).exists():
-            return [place / path]
+            return [Path(os.path.normpath(place / path))]
     return []
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._collections_used import collection_digest, collections_used, plugin_folders
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import raw_text, read_facts, read_names, users
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._entry_points import definitions_of, texts_used
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import raw_text, read_facts, read_names, reads_any_name, users
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._other_hosts import names_in, names_of_host, read_groups, read_hosts, texts_in
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reached
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError
@@ -54,60 +55,80 @@ def sources_of(reached: Reached, seal: SourceTree, host: Host, base: Path, colle
 def _collect(reached: Reached, names: frozenset[str], seal: SourceTree, host: Host, base: Path, collection_folders: t.Sequence[str]) -> Sources:
     roles = [reached.roles[name] for name in sorted(names)]
     plugins = plugin_folders(base)
-    files = set(reached.files.paths) | (set(reached.guessed_files.paths) if names >= reached.guessed else set())
-    texts = [text for role in (*roles, seal) for text in role.texts.values()]
-    texts += [text_of(path) for folder in (*files, *plugins) for path in ([folder] if folder.is_file() else sorted(folder.rglob("*.py")))]
-    words = frozenset().union(*(role.words for role in (*roles, seal)), *(words_of(text) for text in texts[sum(len(role.texts) for role in (*roles, seal)) :]))
-    whole = "\n".join(texts)
-    values, variables = _variables(words, whole, host)
-    local = _packages([*values, *(value for name in sorted(names) for value in _paths_of(reached.roles[name], reached.scopes[name]))])
-    found = names_in(roles, values)
+    files = reached.files.paths | (reached.guessed_files.paths if names >= reached.guessed else set())
+    own = users(host.scope.variables, host.around)
+    read = _read(reached, [*roles, seal], [*files, *plugins], own)
+    values, variables = _variables(read, host, own)
+    local = _packages([*values, *(value for name in names for value in _paths_of(read, reached.scopes[name]))])
+    found = names_in(read.texts, [*values, *read.definitions.values()])
     return Sources(
         {name: reached.roles[name].digest for name in names},
         {name: collection_digest(path) for name, path in collections_used(roles, collection_folders).items()},
-        {**variables, **_of_others(words, whole, found, host)},
-        {name: document_digest(members) for name, members in read_groups(whole, found, host.groups).items()},
+        {**variables, **_of_others(read, found, host)},
+        {name: document_digest(members) for name, members in read_groups(read.whole, found, host.groups).items()},
         {str(path): path_digest(path) for path in sorted({*files, *local, *plugins})},
     )
 
 
-def _variables(words: frozenset[str], whole: str, host: Host) -> tuple[list[t.Any], dict[str, str]]:
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What the roles read: their texts, all words, and the variables that they define and read."""
+
+    texts: list[str]
+    whole: str
+    words: frozenset[str]
+    definitions: dict[str, t.Any]
+
+
+def _read(reached: Reached, roles: t.Sequence[SourceTree], outside: t.Sequence[Path], own: Variables) -> Read:
+    named = [(name, text) for role in roles for name, text in texts_used(role, {"main", *reached.entries.get(role.path.name, ())}).items()]
+    for path in outside:
+        named += [(file.name, text_of(file)) for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    words = {word for name, text in named for word in words_of(text, name)}
+    defined = {key: value for role in roles for key, value in definitions_of(role).items()}
+    texts = [text for _name, text in named]
+    everything = {**own, **defined}
+    names = set(everything) if reads_any_name("\n".join(texts)) else read_names(words, everything)
+    definitions = {name: value for name, value in defined.items() if name in names}
+    told = [raw_text(value) for value in definitions.values()]
+    words |= names | {word for text in told for word in words_of(text)}
+    return Read(texts, "\n".join([*texts, *told]), frozenset(words), definitions)
+
+
+def _variables(read: Read, host: Host, own: Variables) -> tuple[list[t.Any], dict[str, str]]:
     """The values that count, and their digests by the names of their variables."""
-    own = users(host.scope.variables, host.around)
-    names = read_names(words, whole, own) | (read_facts(whole) & set(host.scope.variables))
-    values = {name: _value(host.scope, host.scope.variables[name]) for name in sorted(names)}
-    if "group_names" in words:
-        values["group_names"] = host.scope.variables.get("group_names")
+    known = host.scope.variables
+    names = set(own) if reads_any_name(read.whole) else read_names(read.words, own)
+    values = {name: _value(host.scope, known[name]) for name in sorted(names | (read_facts(read.whole) & set(known)))}
+    if "group_names" in read.words:
+        values["group_names"] = known.get("group_names")
     return list(values.values()), {name: document_digest(value) for name, value in values.items()}
 
 
 def _value(scope: Scope, raw: t.Any) -> t.Any:
-    """The value of a variable; one that needs the image, or what was gathered of it in another run, counts as it is written."""
-    if "ansible_facts" in raw_text(raw):
-        return raw_text(raw)
+    """The value of a variable; one that needs the image counts as it is written, also where facts of an earlier run are kept."""
     try:
         return scope.value(raw)
     except UnresolvedError:
         return raw_text(raw)
 
 
-def _of_others(words: frozenset[str], whole: str, found: set[str], host: Host) -> dict[str, str]:
+def _of_others(read: Read, found: set[str], host: Host) -> dict[str, str]:
     others = sorted({member for members in host.groups.values() for member in members} - {host.name})
     digests = {}
-    for other in read_hosts(whole, found, host.groups, others):
+    for other in read_hosts(read.whole, found, host.groups, others):
         variables = users(host.others(other), host.around)
-        for name in names_of_host(words, whole, variables):
+        for name in names_of_host(read.words, read.whole, variables):
             digests[f"{name} of {other}"] = document_digest(raw_text(variables[name]))
     return digests
 
 
-def _paths_of(role: SourceTree, scope: Scope) -> t.Iterator[t.Any]:
-    """The values of the defaults of a role that have a path in them."""
-    for name in sorted(set(scope.variables) & role.words):
-        raw = scope.variables[name]
-        if not name.startswith("ansible_") and isinstance(raw, str) and "/" in raw and "{{" in raw and "ansible_facts" not in raw:
+def _paths_of(read: Read, scope: Scope) -> t.Iterator[t.Any]:
+    """The values of what roles define that have a path in them."""
+    for name, raw in read.definitions.items():
+        if isinstance(raw, str) and "/" in raw and "{{" in raw and name in scope.variables:
             try:
-                yield scope.value(raw)
+                yield scope.value(scope.variables[name])
             except UnresolvedError:
                 continue
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import typing as t
 from pathlib import Path
@@ -48,10 +47,8 @@ def users(variables: Raw, around: t.Collection[str]) -> dict[str, t.Any]:
     return {name: value for name, value in variables.items() if handed_over(name, around) and not _is_result(value)}
 
 
-def read_names(words: t.Collection[str], texts: str, variables: Raw) -> set[str]:
-    """The names of the variables that texts with these words can read, directly or by the values of others."""
-    if reads_any_name(texts):
-        return set(variables)
+def read_names(words: t.Collection[str], variables: Raw) -> set[str]:
+    """The names of the variables that texts with these words read, directly or by the values of others."""
     found: set[str] = set()
     fresh = set(words) & set(variables)
     while fresh:
@@ -71,13 +68,10 @@ def read_facts(texts: str) -> set[str]:
 
 
 def raw_text(value: t.Any) -> str:
-    """A value as it is written, without resolving anything in it."""
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError):
-        return str(value)
+    """All texts of a value as they are written, without resolving anything in them."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {raw_text(entry)}" for key, entry in value.items())
+    return "\n".join(raw_text(entry) for entry in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _is_result(value: t.Any) -> bool:

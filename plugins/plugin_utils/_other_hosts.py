@@ -9,7 +9,6 @@ import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import read_names, reads_any_name
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import load_yaml
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree
 
 # What takes all of a mapping, or puts a name together.
 WHOLE = r"\.(?:items|keys|values)\b"
@@ -38,12 +37,11 @@ def texts_in(value: t.Any) -> t.Iterator[str]:
             yield from texts_in(entry)
 
 
-def names_in(roles: t.Iterable[SourceTree], values: t.Iterable[t.Any]) -> set[str]:
-    """Every whole text that the variables of roles, and these values, have: names of groups and hosts are among them."""
+def names_in(texts: t.Iterable[str], values: t.Iterable[t.Any]) -> set[str]:
+    """Every whole text that task files and values have: names of groups and hosts are among them."""
     found = {text for value in values for text in texts_in(value)}
-    for role in roles:
-        for text in role.under("defaults", "vars", "tasks", "handlers").values():
-            found.update(texts_in(load_yaml(text)) if "groups" in text or "hostvars" in text or "_group" in text else ())
+    for text in texts:
+        found.update(texts_in(load_yaml(text)) if "groups" in text or "hostvars" in text else ())
     return found
 
 
@@ -67,4 +65,4 @@ def read_hosts(texts: str, names: t.Collection[str], groups: t.Mapping[str, t.Se
 
 def names_of_host(words: t.Collection[str], texts: str, variables: t.Mapping[str, t.Any]) -> set[str]:
     """The names of the variables of another host that texts can read."""
-    return set(variables) if COMPUTED_NAME.search(texts) or reads_any_name(texts) else read_names(words, texts, variables)
+    return set(variables) if COMPUTED_NAME.search(texts) or reads_any_name(texts) else read_names(words, variables)

@@ -39,10 +39,14 @@ def role_name(path: Path) -> str:
 
 @dataclasses.dataclass
 class Reached:
-    """What the roles of an image reach. ``guessed`` are roles that may be taken, because a name is known only while the image is built."""
+    """What the roles of an image reach. ``guessed`` are roles that may be taken, because a name is known only while the image is built.
+
+    ``entries`` are the entry points other than main that tasks ask for, by the last part of the name of the role.
+    """
 
     roles: dict[str, SourceTree] = dataclasses.field(default_factory=dict)
     scopes: dict[str, Scope] = dataclasses.field(default_factory=dict)
+    entries: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     guessed: set[str] = dataclasses.field(default_factory=set)
     files: ControllerFiles = dataclasses.field(default_factory=ControllerFiles)
     guessed_files: ControllerFiles = dataclasses.field(default_factory=ControllerFiles)
@@ -58,6 +62,7 @@ class Reach:
         self._queue: deque[tuple[str, Path | None]] = deque()
         self._beside: set[Path] = set()
         self._read: set[Path] = set()
+        self._later: set[str] = set()
         self.reached = Reached()
         self._files = self.reached.files
 
@@ -65,7 +70,8 @@ class Reach:
         """Everything that the named roles reach. ``recorded`` are the roles that the last build reached; without any, a name that cannot be known yet
         stands for every role beside the one that has it."""
         known = list(recorded)
-        self._queue.extend((name, None) for name in [*names, *known])
+        self._queue.extend((name, None) for name in names)
+        self._queue.extend((name, self._base) for name in known)
         self._drain()
         if self._beside and not known:
             before = set(self.reached.roles)
@@ -88,7 +94,10 @@ class Reach:
     def _enter(self, path: Path) -> None:
         role = read_role(path)
         name = role_name(path) if role_name(path) not in self.reached.roles else str(path)
-        scope = self._scope_of(role)
+        own = self._scope_of(role)
+        # Facts that a role sets are there for those after it.
+        self._later |= own.later
+        scope = Scope(own.templar, own.variables, frozenset(self._later))
         self.reached.roles[name], self.reached.scopes[name] = role, scope
         for file, text in role.under("meta").items():
             if file.startswith("meta/main."):
@@ -125,6 +134,8 @@ class Reach:
                 name = inner.value(raw)
                 if not isinstance(name, str) or not name:
                     raise UnresolvedError(f"{raw} is no name")
+                entry = inner.value(statement.arguments.get("tasks_from", "main"))
+                self.reached.entries.setdefault(name.rpartition(".")[2], set()).add(str(entry).rpartition(".")[0] or str(entry))
                 self._queue.append((name, role.path))
         except UnresolvedError:
             self._beside.add(role.path.parent)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing as t
 
@@ -29,10 +30,11 @@ FILE_ACTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 FREE_FORM = frozenset({"script", "include_vars", *TASK_ACTIONS})
 # The loops whose items are files of the controller.
 FILE_LOOPS = frozenset({"with_file", "with_fileglob", "with_first_found", "with_lines", "with_filetree"})
-ACTIONS = frozenset({*ROLE_ACTIONS, *FILE_ACTIONS, "artefact"})
+ACTIONS = frozenset({*ROLE_ACTIONS, *FILE_ACTIONS, "artefact", "set_fact"})
 BLOCKS = ("block", "rescue", "always")
 # Parsing YAML is the slow part: a file without any of these words has nothing to tell.
-TELLING = re.compile(r"\b(" + "|".join(sorted({*ACTIONS, *FILE_LOOPS})) + r")\b")
+TELLING = re.compile(r"\b(" + "|".join(sorted({*ACTIONS, *FILE_LOOPS})) + r"|with_ansible\.builtin\.\w+)\b")
+REGISTERED = re.compile(r"\bregister\s*[:=]\s*['\"]?(\w+)")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -68,12 +70,19 @@ def load_yaml(text: str) -> t.Any:
         return None
 
 
-def statements_of(text: str) -> list[Statement]:
-    """The tasks of a file, in blocks too, that name a role or a file."""
+@functools.cache
+def statements_of(text: str) -> tuple[Statement, ...]:
+    """The tasks of a file, in blocks too, that name a role or a file or set variables."""
     if not TELLING.search(text):
-        return []
+        return ()
     document = load_yaml(text)
-    return list(_walk(document, {})) if isinstance(document, list) else []
+    return tuple(_walk(document, {})) if isinstance(document, list) else ()
+
+
+def assigned_in(text: str) -> set[str]:
+    """The variables that get their values from the tasks of a file."""
+    facts = {str(name) for statement in statements_of(text) if statement.action == "set_fact" for name in statement.arguments}
+    return facts | set(REGISTERED.findall(text))
 
 
 def dependencies_of(text: str) -> list[str]:

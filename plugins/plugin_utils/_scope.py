@@ -8,8 +8,11 @@ import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.template import trust_as_template
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import Statement, load_yaml
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import Statement, assigned_in, load_yaml
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import WORD, SourceTree
+
+FACTS = "ansible_facts"
+MAIN = ("main", "main.yml", "main.yaml")
 
 
 class UnresolvedError(Exception):
@@ -25,23 +28,38 @@ class Templar(t.Protocol):
 
 
 class Scope:
-    """The variables at one place of a role."""
+    """The variables at one place of a role. ``later`` are those that get their values only while the image is built."""
 
-    def __init__(self, templar: Templar, variables: dict[str, t.Any]) -> None:
+    def __init__(self, templar: Templar, variables: dict[str, t.Any], later: frozenset[str] = frozenset()) -> None:
         self.variables = variables
-        self._root = templar
+        self.later = later
+        self.templar = templar
         self._templar = templar.copy_with_new_env(available_variables=variables)
 
     def under(self, more: t.Mapping[str, t.Any]) -> Scope:
         """The scope with further variables."""
-        return Scope(self._root, {**self.variables, **more}) if more else self
+        return Scope(self.templar, {**self.variables, **more}, self.later - set(more)) if more else self
 
     def value(self, raw: t.Any) -> t.Any:
         """The value of what was written; raises UnresolvedError when it cannot be known yet."""
+        if self._is_later(raw):
+            raise UnresolvedError(f"{raw} is known only while the image is built")
         try:
             return self._templar.template(trusted(raw))
         except AnsibleError as error:
             raise UnresolvedError(str(error)) from error
+
+    def _is_later(self, raw: t.Any) -> bool:
+        """Whether a value needs the image: a default in its place would hide that."""
+        seen: set[str] = set()
+        fresh = set(WORD.findall(raw)) if isinstance(raw, str) and "{" in raw else set()
+        while fresh:
+            if any(word in self.later or word == FACTS or (word.startswith("ansible_") and word not in self.variables) for word in fresh):
+                return True
+            seen |= fresh
+            texts = [self.variables[word] for word in fresh if not word.startswith("ansible_") and isinstance(self.variables.get(word), str)]
+            fresh = {word for text in texts if "{" in text for word in WORD.findall(text)} - seen
+        return False
 
     def each(self, statement: Statement) -> t.Iterator[Scope]:
         """The scope of a task, once for each item of its loop; raises UnresolvedError when the items cannot be known yet."""
@@ -94,12 +112,22 @@ def trusted(value: t.Any) -> t.Any:
 def scope_of_role(role: SourceTree, templar: Templar, variables: t.Mapping[str, t.Any], extra: t.Mapping[str, t.Any]) -> Scope:
     """What a task of a role sees: the defaults of the role, the variables of the host, those of the role, and those of the command line."""
     magic = {"role_path": str(role.path), "role_name": role.path.name, "ansible_search_path": [str(role.path), str(variables.get("playbook_dir", ""))]}
-    return Scope(templar, {**_main_of(role, "defaults"), **variables, **_main_of(role, "vars"), **extra, **magic})
+    later = {name for text in role.under("tasks", "handlers").values() for name in assigned_in(text)} | _chosen_later(role)
+    return Scope(templar, {**_main_of(role, "defaults"), **variables, **_main_of(role, "vars"), **extra, **magic}, frozenset(later - set(extra)))
+
+
+def _chosen_later(role: SourceTree) -> set[str]:
+    """The variables in files that tasks include: which of them, is decided while the image is built."""
+    found: set[str] = set()
+    for name, text in role.under("vars").items():
+        document = load_yaml(text) if name.split("/")[1] not in MAIN else None
+        found.update(str(key) for key in (document if isinstance(document, dict) else ()))
+    return found
 
 
 def _main_of(role: SourceTree, folder: str) -> dict[str, t.Any]:
     found: dict[str, t.Any] = {}
     for name, text in sorted(role.under(folder).items()):
-        document = load_yaml(text) if name.split("/")[1] in ("main", "main.yml", "main.yaml") else None
+        document = load_yaml(text) if name.split("/")[1] in MAIN else None
         found.update(trusted(document) if isinstance(document, dict) else {})
     return found
