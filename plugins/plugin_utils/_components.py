@@ -11,7 +11,6 @@ import time
 import typing as t
 from pathlib import Path
 
-import yaml
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, choose, merge, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, read_lock
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
@@ -19,6 +18,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_recor
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy, local_path, open_body
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import load_yaml
 
 # Seconds. A server that does not answer at once does not make an image stale: the next run asks again.
 CONNECT_TIMEOUT = 1.0
@@ -27,7 +27,7 @@ TIME_FOR_ALL = 2.0
 
 def described(settings: Settings, data: Path) -> dict[str, dict[str, t.Any]]:
     """What the catalogue and the user say of each component."""
-    catalogue = yaml.safe_load((data / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
+    catalogue = load_yaml((data / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
     return {name: merge(catalogue.get(name, {}), settings.sources.get(name, {})) for name in {*catalogue, *settings.sources}}
 
 
@@ -78,7 +78,8 @@ def _ask(name: str, description: t.Mapping[str, t.Any], locked: Locked | None, f
 
 def _answers(source: Source, location: str) -> bool:
     """Whether a package is really there: what is locked is known without asking its server."""
-    if source.path or local_path(location) is not None:
-        return True
+    here = local_path(location)
+    if source.path or here is not None:
+        return here is not None and here.is_file()
     with open_body(location, Policy(retries=0, connect_timeout=CONNECT_TIMEOUT)):
         return True

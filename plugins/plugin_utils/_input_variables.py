@@ -8,8 +8,8 @@ import re
 import typing as t
 from pathlib import Path
 
-import yaml
 from ansible_collections.hyperscaler.images.plugins.lookup.image_variables import handed_over
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import load_yaml
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import WORD
 
 # These roles prepare, prove and describe. What of their variables shapes the image stands in its definition or in its base.
@@ -37,7 +37,7 @@ def own_variables(collection: Path) -> frozenset[str]:
     """The variables of the roles around an image, by their described options."""
     found: set[str] = set()
     for role in ROLES_AROUND:
-        specs = yaml.safe_load((collection / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+        specs = load_yaml((collection / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
         found.update(name for spec in specs.values() for name in spec.get("options", {}))
     return frozenset(found | AROUND)
 

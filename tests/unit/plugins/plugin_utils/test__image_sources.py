@@ -8,7 +8,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from image_site import Site
+from ansible_collections.hyperscaler.images.tests.unit.plugins.plugin_utils.image_site import Site
 
 WRITE = "- copy: {{dest: /etc/x, content: '{text}'}}\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from image_site import Site
+from ansible_collections.hyperscaler.images.tests.unit.plugins.plugin_utils.image_site import Site
 
 TAKE = "- ansible.builtin.include_role:\n    name: {name}\n"
 
