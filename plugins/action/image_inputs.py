@@ -45,6 +45,8 @@ class ActionModule(ActionBase):
             return self._judge(variables, manifest)
         except ImageError as error:
             raise AnsibleActionFail(str(error)) from error
+        except OSError as error:
+            raise AnsibleActionFail(f"Cannot read {error.filename}, which shapes the image: {error.strerror}. Correct its permissions.") from error
 
     def _judge(self, variables: dict[str, t.Any], manifest: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         scope = Scope(self._templar, variables)

@@ -127,7 +127,8 @@ def _sources(statement: Statement) -> t.Iterator[tuple[str, t.Any]]:
     if statement.action in FILE_LOOPS:
         yield "files", statement.arguments.get("_terms")
     elif statement.action == "artefact":
-        yield "files", statement.arguments.get("source")
+        source = statement.arguments.get("source")
+        yield "files", source.get("path") if isinstance(source, dict) else None
     elif statement.action in FILE_ACTIONS:
         folder, options = FILE_ACTIONS[statement.action]
         for option in options:
@@ -136,8 +137,6 @@ def _sources(statement: Statement) -> t.Iterator[tuple[str, t.Any]]:
 
 
 def _names(action: str, value: t.Any) -> list[t.Any]:
-    if action == "artefact":
-        return [value["path"]] if isinstance(value, dict) and value.get("path") else []
     if action == "with_first_found":
         return first_found_candidates(value)
     if action == "script" and isinstance(value, str):

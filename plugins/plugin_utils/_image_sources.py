@@ -11,11 +11,11 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._collections_used import collection_digest, collections_used, plugin_folders
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._entry_points import definitions_of, texts_used
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import raw_text, read_facts, read_names, reads_any_name, users
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import AROUND, raw_text, read_facts, read_names, reads_any_name, users
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._other_hosts import names_in, names_of_host, read_groups, read_hosts, texts_in
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reached
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, text_of, words_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, texts_at, words_of
 
 Variables = t.Mapping[str, t.Any]
 
@@ -82,8 +82,7 @@ class Read:
 
 def _read(reached: Reached, roles: t.Sequence[SourceTree], outside: t.Sequence[Path], own: Variables) -> Read:
     named = [(name, text) for role in roles for name, text in texts_used(role, {"main", *reached.entries.get(role.path.name, ())}).items()]
-    for path in outside:
-        named += [(file.name, text_of(file)) for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    named += [text for path in outside for text in texts_at(path)]
     words = {word for name, text in named for word in words_of(text, name)}
     defined = {key: value for role in roles for key, value in definitions_of(role).items()}
     texts = [text for _name, text in named]
@@ -99,7 +98,9 @@ def _variables(read: Read, host: Host, own: Variables) -> tuple[list[t.Any], dic
     """The values that count, and their digests by the names of their variables."""
     known = host.scope.variables
     names = set(own) if reads_any_name(read.whole) else read_names(read.words, own)
-    values = {name: _value(host.scope, known[name]) for name in sorted(names | (read_facts(read.whole) & set(known)))}
+    # What acts around the image shapes it, too, when a role itself names it.
+    names |= ((read.words & host.around) - AROUND | read_facts(read.whole)) & set(known)
+    values = {name: _value(host.scope, known[name]) for name in sorted(names)}
     if "group_names" in read.words:
         values["group_names"] = known.get("group_names")
     return list(values.values()), {name: document_digest(value) for name, value in values.items()}
@@ -126,7 +127,8 @@ def _of_others(read: Read, found: set[str], host: Host) -> dict[str, str]:
 def _paths_of(read: Read, scope: Scope) -> t.Iterator[t.Any]:
     """The values of what roles define that have a path in them."""
     for name, raw in read.definitions.items():
-        if isinstance(raw, str) and "/" in raw and "{{" in raw and name in scope.variables:
+        # What a lookup finds is counted where lookups are read.
+        if isinstance(raw, str) and "/" in raw and "{{" in raw and "lookup" not in raw and "query" not in raw and name in scope.variables:
             try:
                 yield scope.value(scope.variables[name])
             except UnresolvedError:

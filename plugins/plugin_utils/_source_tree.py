@@ -12,6 +12,8 @@ import re
 import typing as t
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
+
 # What describes or tests a role is not what it does.
 UNREAD = frozenset({"README.md", "README.rst", "README", "CHANGELOG.md", "meta/argument_specs.yml", "meta/argument_specs.yaml"})
 UNREAD_FOLDERS = frozenset({"tests", "molecule"})
@@ -21,6 +23,9 @@ WORD = re.compile(r"[^\W\d]\w*")
 COMMENT = re.compile(r"^[ \t]*#(?!.*\{[{%]).*$", re.MULTILINE)
 COMMENTED = (".yml", ".yaml", ".py")
 LARGEST_TEXT = 1 << 20
+# A folder that counts because nobody knows which of its files is read can be somebody's home: more than this is not read each time.
+MOST_FILES = 2000
+MOST_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +65,30 @@ def tree_digest(*folders: Path) -> str:
 
 
 def path_digest(path: Path) -> str:
-    """A digest of a file or of a folder with all that is in it."""
-    return tree_digest(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+    """A digest of a file or of a folder with all that is in it; of a large folder, of names, sizes and times."""
+    if not path.is_dir():
+        return file_digest(path)
+    if not _is_large(path):
+        return tree_digest(path)
+    states = ((name, file.stat()) for name, file in _files(path))
+    return hashlib.sha256("".join(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\0" for name, state in states).encode()).hexdigest()
+
+
+def texts_at(path: Path) -> list[tuple[str, str]]:
+    """The texts of a file, or of the files of a folder that is not large, with their names."""
+    if path.is_dir() and _is_large(path):
+        return []
+    return [(name, text_of(file)) for name, file in (_files(path) if path.is_dir() else [(path.name, path)])]
 
 
 def text_of(path: Path) -> str:
     """The text of a file; empty for one that is large or no text."""
     return _text(path.read_bytes()) if path.is_file() and path.stat().st_size <= LARGEST_TEXT else ""
+
+
+def _is_large(folder: Path) -> bool:
+    files = _files(folder)
+    return len(files) > MOST_FILES or sum(path.stat().st_size for _name, path in files) > MOST_BYTES
 
 
 def _is_unread(name: str) -> bool:

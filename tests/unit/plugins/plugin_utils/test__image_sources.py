@@ -8,6 +8,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.hyperscaler.images.plugins.plugin_utils import _source_tree
 from ansible_collections.hyperscaler.images.tests.unit.plugins.plugin_utils.image_site import Site
 
 WRITE = "- copy: {{dest: /etc/x, content: '{text}'}}\n"
@@ -62,6 +63,13 @@ def test_names_that_are_put_together_stand_for_every_variable(site: Site, text: 
     site.role("web", "[]")
     site.write("roles/web/templates/x.j2", text)
     assert variables_of(site) == ["site_word", "unread"]
+
+
+def test_what_acts_around_an_image_counts_when_a_role_itself_names_it(site: Site) -> None:
+    site.variables = {"image_ssh_username": "admin", "image_boot_timeout": 5}
+    site.around = frozenset(site.variables)
+    site.role("web", WRITE.format(text="{{ image_ssh_username }}"))
+    assert variables_of(site) == ["image_ssh_username"]
 
 
 def test_comments_and_results_do_not_count(site: Site) -> None:
@@ -150,6 +158,7 @@ def test_members_of_a_group_count_when_a_role_reads_them(site: Site) -> None:
         ("- script: motd --now", "files/motd"),
         ("- script: {cmd: motd --now}", "files/motd"),
         ("- assemble: {src: parts, dest: /etc/x, remote_src: false}", "files/parts"),
+        ("- hyperscaler.images.artefact: {component: x, source: {path: '{{ site_files }}/motd'}}", "far/motd"),
         ("- include_vars: site.yml", "vars/site.yml"),
         ("- include_vars: {file: site.yml}", "vars/site.yml"),
         ("- include_vars: '{{ item }}'\n  with_first_found: [none.yml, site.yml]", "vars/site.yml"),
@@ -176,6 +185,17 @@ def test_files_of_the_controller_that_tasks_read(site: Site, tasks: str, file: s
 def test_files_of_the_image_do_not_count(site: Site, tasks: str) -> None:
     site.role("web", tasks)
     assert site.sources("web")[0].controller_files == {}
+
+
+def test_a_large_folder_is_not_read_each_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_source_tree, "MOST_BYTES", 10)
+    site.role("web", "- copy: {src: '{{ ansible_facts.arch }}', dest: /etc/}")
+    path = site.write("files/data", "x" * 20)
+    before = site.sources("web")[0].controller_files
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read") if path.name == "data" else path.open("rb").read())
+    assert site.sources("web")[0].controller_files == before
+    path.write_text("y" * 21, encoding="utf-8")
+    assert site.sources("web")[0].controller_files != before
 
 
 def test_a_file_of_the_role_comes_first(site: Site) -> None:
@@ -208,6 +228,27 @@ def test_package_files_and_their_folders_count_by_content(site: Site, variables:
     after = site.sources("web")[0].controller_files
     assert list(before) == list(after) == [str(path)]
     assert before != after
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "is_folder"),
+    [
+        ("beegfs", "beegfs_packages_dir", True),
+        ("slurm_compute", "slurm_compute_package_files", False),
+        ("slurm_controller", "slurm_controller_package_files", False),
+    ],
+)
+def test_local_packages_of_shipped_roles_count_by_content(site: Site, role: str, variable: str, is_folder: bool) -> None:
+    path = site.write("debs/a.deb", "one")
+    site.variables = {variable: str(path.parent) if is_folder else [str(path)]}
+    shipped = str(Path(__file__).resolve().parents[4] / "roles" / role)
+    before = site.sources(shipped)[0].controller_files
+    path.write_text("two", encoding="utf-8")
+    after = site.sources(shipped)[0].controller_files
+    assert list(before) == [str(path)]
+    assert before != after
+    more = site.write("debs/b.deb", "three")
+    assert (str(more) in site.sources(shipped)[0].controller_files) == is_folder
 
 
 def test_plugins_beside_the_playbook_count(site: Site) -> None:
