@@ -14,7 +14,8 @@ from ansible_collections.hyperscaler.images.plugins.plugin_utils._entry_points i
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import AROUND, raw_text, read_facts, read_names, reads_any_name, users
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._other_hosts import names_in, names_of_host, read_groups, read_hosts, texts_in
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reached
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import assigned_in
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import FACTS, Scope, UnresolvedError
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, texts_at, words_of
 
 Variables = t.Mapping[str, t.Any]
@@ -65,19 +66,20 @@ def _collect(reached: Reached, names: frozenset[str], seal: SourceTree, host: Ho
         {name: reached.roles[name].digest for name in names},
         {name: collection_digest(path) for name, path in collections_used(roles, collection_folders).items()},
         {**variables, **_of_others(read, found, host)},
-        {name: document_digest(members) for name, members in read_groups(read.whole, found, host.groups).items()},
+        {name: document_digest(members) for name, members in read_groups(read.whole, found, host.groups, read.later).items()},
         {str(path): path_digest(path) for path in sorted({*files, *local, *plugins})},
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """What the roles read: their texts, all words, and the variables that they define and read."""
+    """What the roles read: their texts, all words, the variables that they define and read, and those that get their values later."""
 
     texts: list[str]
     whole: str
     words: frozenset[str]
     definitions: dict[str, t.Any]
+    later: frozenset[str]
 
 
 def _read(reached: Reached, roles: t.Sequence[SourceTree], outside: t.Sequence[Path], own: Variables) -> Read:
@@ -91,7 +93,8 @@ def _read(reached: Reached, roles: t.Sequence[SourceTree], outside: t.Sequence[P
     definitions = {name: value for name, value in defined.items() if name in names}
     told = [raw_text(value) for value in definitions.values()]
     words |= names | {word for text in told for word in words_of(text)}
-    return Read(texts, "\n".join([*texts, *told]), frozenset(words), definitions)
+    later = {FACTS, *(name for text in texts for name in assigned_in(text))}
+    return Read(texts, "\n".join([*texts, *told]), frozenset(words), definitions, frozenset(later))
 
 
 def _variables(read: Read, host: Host, own: Variables) -> tuple[list[t.Any], dict[str, str]]:
@@ -117,7 +120,7 @@ def _value(scope: Scope, raw: t.Any) -> t.Any:
 def _of_others(read: Read, found: set[str], host: Host) -> dict[str, str]:
     others = sorted({member for members in host.groups.values() for member in members} - {host.name})
     digests = {}
-    for other in read_hosts(read.whole, found, host.groups, others):
+    for other in read_hosts(read.whole, found, host.groups, others, read.later):
         variables = users(host.others(other), host.around)
         for name in names_of_host(read.words, read.whole, variables):
             digests[f"{name} of {other}"] = document_digest(raw_text(variables[name]))

@@ -28,8 +28,17 @@ FACTS = {
     "image_boot_cpus": re.compile(r"\bansible_(?:facts\s*(?:\.|\[\s*['\"]))?processor(?:_\w+)?\b"),
 }
 # Names that are put together while the image is built: lookups of names, and subscripts that are no plain text.
-LOOKED_UP = re.compile(r"\b(?:lookup|query|q)\s*\(\s*['\"](?:ansible\.builtin\.)?(?:vars|varnames)['\"]|\bwith_(?:varnames|vars)\b")
-COMPUTED = re.compile(r"(?<![\w.])vars\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|\|)")
+LOOKED_UP = re.compile(
+    r"\b(?:lookup|query|q)\s*\(\s*['\"](?:ansible\.builtin\.(?:vars|varnames)|vars|varnames|hyperscaler\.images\.image_variables)['\"]|\bwith_(?:varnames|vars)\b"
+)
+COMPUTED = re.compile(r"(?<![\w.'\"-])vars\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|\||[,)]|-?\}\})")
+# A second subscript of hostvars that is no plain text, or all of a host at once.
+OF_HOST = re.compile(
+    r"\bhostvars\s*(?:\[(?:[^\[\]]|\[[^\]]*\])*\]|\.(?!get|items|keys|values)\w+)\s*"
+    r"(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|\|\s*dict2items)"
+)
+# The variables of a host under another name.
+ALIAS = re.compile(r"\b(\w+)\s*[=:]\s*['\"]?(?:\{\{)?\s*hostvars\s*[\[.]")
 Raw = t.Mapping[str, t.Any]
 
 
@@ -59,7 +68,9 @@ def read_names(words: t.Collection[str], variables: Raw) -> set[str]:
 
 def reads_any_name(texts: str) -> bool:
     """Whether texts read variables by names that cannot be seen in them."""
-    return bool(LOOKED_UP.search(texts) or COMPUTED.search(texts))
+    return bool(LOOKED_UP.search(texts) or COMPUTED.search(texts) or OF_HOST.search(texts)) or any(
+        re.search(rf"\b{found[1]}\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|\|\s*dict2items)", texts) for found in ALIAS.finditer(texts)
+    )
 
 
 def read_facts(texts: str) -> set[str]:

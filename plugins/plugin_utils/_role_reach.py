@@ -135,7 +135,7 @@ class Reach:
                 if not isinstance(name, str) or not name:
                     raise UnresolvedError(f"{raw} is no name")
                 entry = inner.value(statement.arguments.get("tasks_from", "main"))
-                self.reached.entries.setdefault(name.rpartition(".")[2], set()).add(str(entry).rpartition(".")[0] or str(entry))
+                self.reached.entries.setdefault(Path(name).name.rpartition(".")[2], set()).add(str(entry).rpartition(".")[0] or str(entry))
                 self._queue.append((name, role.path))
         except UnresolvedError:
             self._beside.add(role.path.parent)

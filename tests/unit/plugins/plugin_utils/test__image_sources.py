@@ -55,6 +55,11 @@ def test_a_variable_of_any_name_counts_when_it_is_read(site: Site, tasks: str, f
         "{{ vars[which] }}",
         "{{ vars.get(which) }}",
         "{{ vars | dict2items }}",
+        "{{ vars }}",
+        "{{ lookup('dict', vars) }}",
+        "{{ lookup('hyperscaler.images.image_variables') }}",
+        "{{ hostvars[inventory_hostname][which] }}",
+        "{% set own = hostvars[inventory_hostname] %}{{ own['site_' ~ which] }}",
     ],
 )
 def test_names_that_are_put_together_stand_for_every_variable(site: Site, text: str) -> None:
@@ -115,9 +120,13 @@ def test_facts_of_the_machine_count_for_roles_that_read_them(site: Site) -> None
         ("{{ hostvars['db'].db_port }}", ["db_port of db"]),
         ("{{ hostvars[groups.data[0]]['db_port'] }}", ["db_port of db"]),
         ("{{ groups[data_group] | map('extract', hostvars, 'db_port') }}", ["data_group", "db_port of db"]),
-        ("{{ hostvars['db'][which] }}", ["db_name of db", "db_port of db"]),
+        ("{{ hostvars['db'][which] }}", ["data_group", "db_name of db", "db_port of db"]),
         ("{% for host in groups['all'] %}{{ hostvars[host].db_port }}{% endfor %}", ["db_port of db", "db_port of far"]),
         ("{% for host in ansible_play_hosts %}{{ hostvars[host].db_port }}{% endfor %}", ["db_port of db", "db_port of far"]),
+        ("{% set of = hostvars.db %}{{ of[which] }}", ["data_group", "db_name of db", "db_port of db"]),
+        ("{% set of = hostvars['db'] %}{{ of.db_port }}{{ of['db_name'] }}", ["db_name of db", "db_port of db"]),
+        ("{{ hostvars[ansible_facts.hostname].db_port }}", ["db_port of db", "db_port of far"]),
+        ("{{ hostvars[groups[ansible_facts.domain][0]].db_port }}", ["db_port of db", "db_port of far"]),
         ("{{ 'db_port' }}", []),
     ],
 )
