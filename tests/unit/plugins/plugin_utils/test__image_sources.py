@@ -101,6 +101,9 @@ def test_what_configures_or_verifies_a_machine_does_not_shape_its_image(site: Si
     assert variables_of(site) == ["web_more", "web_port", "web_secret"]
     site.write("roles/web/meta/argument_specs.yml", "argument_specs: {main: {}, configure: {}}")
     assert variables_of(site) == ["web_port"]
+    site.write("roles/web/tasks/configure.yml", "- include_tasks: main.yml")
+    assert "web_port" in variables_of(site)
+    site.write("roles/web/tasks/configure.yml", "- template: {src: key.j2, dest: /etc/key}\n- include_tasks: only_configure.yml\n")
     site.role("outer", "- include_role: {name: web, tasks_from: configure}")
     assert variables_of(site, "outer") == ["web_more", "web_port", "web_secret"]
 
@@ -147,6 +150,12 @@ def test_members_of_a_group_count_when_a_role_reads_them(site: Site) -> None:
     after = site.sources("web")[0].groups
     assert list(before) == list(after) == ["data"]
     assert before != after
+
+
+def test_a_group_that_is_chosen_while_the_image_is_built_can_be_any(site: Site) -> None:
+    site.groups = {"all": ["node", "db"], "data": ["db"]}
+    site.role("web", WRITE.format(text="{{ groups[ansible_facts.domain] }}"))
+    assert list(site.sources("web")[0].groups) == ["all", "data"]
 
 
 @pytest.mark.parametrize(
