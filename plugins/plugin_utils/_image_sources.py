@@ -16,7 +16,7 @@ from ansible_collections.hyperscaler.images.plugins.plugin_utils._other_hosts im
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reached
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_tasks import assigned_in
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import FACTS, Scope, UnresolvedError
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, texts_at, words_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import SourceTree, path_digest, texts_at, without_comments, words_of
 
 Variables = t.Mapping[str, t.Any]
 
@@ -85,9 +85,9 @@ class Read:
 def _read(reached: Reached, roles: t.Sequence[SourceTree], outside: t.Sequence[Path], own: Variables) -> Read:
     named = [(name, text) for role in roles for name, text in texts_used(role, {"main", *reached.entries.get(role.path.name, ())}).items()]
     named += [text for path in outside for text in texts_at(path)]
-    words = {word for name, text in named for word in words_of(text, name)}
+    texts = [without_comments(text, name) for name, text in named]
+    words = {word for text in texts for word in words_of(text)}
     defined = {key: value for role in roles for key, value in definitions_of(role).items()}
-    texts = [text for _name, text in named]
     everything = {**own, **defined}
     names = set(everything) if reads_any_name("\n".join(texts)) else read_names(words, everything)
     definitions = {name: value for name, value in defined.items() if name in names}

@@ -31,7 +31,7 @@ FACTS = {
 LOOKED_UP = re.compile(
     r"\b(?:lookup|query|q)\s*\(\s*['\"](?:ansible\.builtin\.(?:vars|varnames)|vars|varnames|hyperscaler\.images\.image_variables)['\"]|\bwith_(?:varnames|vars)\b"
 )
-COMPUTED = re.compile(r"(?<![\w.'\"-])vars\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|\||[,)]|-?\}\})")
+COMPUTED = re.compile(r"(?<![\w.'\"-])vars\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|-?\}\})|\{[{%][^}]*(?<![\w.'\"-])vars\s*[,)|]")
 # A second subscript of hostvars that is no plain text, or all of a host at once.
 OF_HOST = re.compile(
     r"\bhostvars\s*(?:\[(?:[^\[\]]|\[[^\]]*\])*\]|\.(?!get|items|keys|values)\w+)\s*"

@@ -16,10 +16,13 @@ WHOLE = r"\.(?:items|keys|values)\b"
 COMPOSED = r"\[[^\]]*(?:[~+%]|format|join)"
 HOSTVARS = re.compile(r"\bhostvars\b")
 GROUPS = re.compile(r"(?<![\w.])groups\s*[\[.|]|(?<![\w.])in\s+groups\b")
-LITERAL_GROUP = re.compile(r"(?<![\w.])groups\s*(?:\[\s*['\"]([^'\"]+)['\"]\s*\]|\.get\(\s*['\"]([^'\"]+)['\"]|\.(?!get|items|keys|values)(\w+))")
-ANY_GROUP = re.compile(rf"(?<![\w.])groups\s*(?:\||{WHOLE}|{COMPOSED})|(?<![\w.])in\s+groups\b(?!\s*[\[.])")
+LITERAL_GROUP = re.compile(
+    r"(?<![\w.])groups\s*(?:\[\s*['\"]([^'\"]+)['\"]\s*\]|\.get\(\s*['\"]([^'\"]+)['\"]|\.(?!get|items|keys|values)(\w+))"
+    r"|['\"]([^'\"]+)['\"]\s+(?:not\s+)?in\s+groups\b"
+)
+ANY_GROUP = re.compile(rf"(?<![\w.])groups\s*(?:\||{WHOLE}|{COMPOSED})|\{{%[^}}]*\bin\s+groups\b(?!\s*[\[.])")
 SUBSCRIPT = re.compile(r"\b(?:hostvars|groups)\s*\[([^\]]*)\]")
-ANY_HOST = re.compile(rf"\bplay_hosts\b|\bansible_play_(?:hosts|batch)\w*|\bhostvars\s*(?:\||{WHOLE}|{COMPOSED})|\bin\s+hostvars\b(?!\s*\[)")
+ANY_HOST = re.compile(rf"\bplay_hosts\b|\bansible_play_(?:hosts|batch)\w*|\bhostvars\s*(?:\||{WHOLE}|{COMPOSED})|\{{%[^}}]*\bin\s+hostvars\b(?!\s*\[)")
 
 
 def texts_in(value: t.Any) -> t.Iterator[str]:

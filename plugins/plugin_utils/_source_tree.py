@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
 import re
@@ -36,19 +35,19 @@ class SourceTree:
     digest: str
     texts: dict[str, str]
 
-    @functools.cached_property
-    def words(self) -> frozenset[str]:
-        """Every word of its texts."""
-        return frozenset(word for name, text in self.texts.items() for word in words_of(text, name))
-
     def under(self, *folders: str) -> dict[str, str]:
         """The YAML texts below some of its folders."""
         return {name: text for name, text in self.texts.items() if name.partition("/")[0] in folders and name.endswith((".yml", ".yaml"))}
 
 
-def words_of(text: str, name: str = "") -> set[str]:
-    """The words of a text; comments of YAML and Python are left out."""
-    return set(WORD.findall(COMMENT.sub("", text) if name.endswith(COMMENTED) else text))
+def without_comments(text: str, name: str) -> str:
+    """The text of a file; comments of YAML and Python are left out."""
+    return COMMENT.sub("", text) if name.endswith(COMMENTED) else text
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text."""
+    return set(WORD.findall(text))
 
 
 def read_role(path: Path) -> SourceTree:

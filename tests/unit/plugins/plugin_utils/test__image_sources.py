@@ -152,6 +152,28 @@ def test_members_of_a_group_count_when_a_role_reads_them(site: Site) -> None:
     assert before != after
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{% for name in groups %}{{ name }}{% endfor %}", ["all", "data"]),
+        ("{{ groups | length }}", ["all", "data"]),
+        ("{{ groups['da' ~ 'ta'] }}", ["all", "data"]),
+        ("{{ 'data' in groups }}", ["data"]),
+        ("{{ groups['data'] }}", ["data"]),
+        ("{{ groups.get('data') }}", ["data"]),
+        ("Users in groups of their own, see vars) and vars, too.", []),
+    ],
+)
+def test_which_groups_count(site: Site, text: str, wanted: list[str]) -> None:
+    site.variables = {"site_word": "a"}
+    site.groups = {"all": ["node", "db"], "data": ["db"]}
+    site.role("web", f"# {text.replace('{', '')}\n[]", templates__x="")
+    site.write("roles/web/templates/x.j2", text)
+    found = site.sources("web")[0]
+    assert list(found.groups) == wanted
+    assert found.variables == {}
+
+
 def test_a_group_that_is_chosen_while_the_image_is_built_can_be_any(site: Site) -> None:
     site.groups = {"all": ["node", "db"], "data": ["db"]}
     site.role("web", WRITE.format(text="{{ groups[ansible_facts.domain] }}"))
