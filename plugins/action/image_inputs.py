@@ -1,28 +1,36 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read on the controller what shapes an image: the files of its roles and their variables."""
+"""Read on the controller what shapes an image: its roles with all that they take and read, and whether a missing component can be had."""
 
 from __future__ import annotations
 
-import hashlib
+import base64
+import contextlib
+import json
 import typing as t
 from pathlib import Path
 
-import yaml
-from ansible import constants
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import merge
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import read_lock
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import settings_from
-from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import without_secrets
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, settings_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import MANIFEST, answer
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._image_sources import Host, sources_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import own_variables
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reach, Reached, role_name
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_search import RoleSearch
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError, scope_of_role
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._source_tree import path_digest, read_role, tree_digest
 
-DATA = Path(__file__).resolve().parents[2] / "playbooks" / "vars"
-
+COLLECTION = Path(__file__).resolve().parents[2]
+DATA = COLLECTION / "playbooks" / "vars"
+# The roles of the build itself: they are code of the collection, whatever an image is made of.
 OWN_ROLES = ("base_image", "image", "seal")
-UNREAD = frozenset({"__pycache__", "README.md", "meta/argument_specs.yml"})
-MODULE_FOLDERS = ("action", "connection", "module_utils", "modules")
+AROUND_ROLES = frozenset({*OWN_ROLES, "builder"})
+CODE = ("action", "connection", "filter", "lookup", "module_utils", "modules", "plugin_utils", "strategy")
 
 
 class ActionModule(ActionBase):
@@ -32,78 +40,92 @@ class ActionModule(ActionBase):
         """Add what was collected and run the module."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        collection = Path(__file__).resolve().parents[2]
-        collected = {
-            "roles": {name: self._role(name, variables) for name in self._task.args.get("roles", [])},
-            "builder": {
-                "plugins": tree_digest(*(collection / "plugins" / folder for folder in MODULE_FOLDERS)),
-                **{f"role {name}": tree_digest(collection / "roles" / name) for name in OWN_ROLES},
-            },
-        }
-        arguments = {**self._task.args, "collected": collected}
-        result: dict[str, t.Any] = self._execute_module(module_name="hyperscaler.images.image_inputs", module_args=arguments, task_vars=task_vars)
-        return result
-
-    def _role(self, name: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        prefix = name.rpartition(".")[2] + "_"
-        read = {key: without_secrets(key, self._value(variables[key])) for key in sorted(variables) if key.startswith(prefix)}
-        return {
-            "files": {role: tree_digest(path) for role, path in sorted(self._with_dependencies(name, {}).items())},
-            "variables": {**read, **self._artefacts(name.rpartition(".")[2], variables)},
-        }
-
-    def _artefacts(self, role: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """Where the third-party components of a role come from, and what is locked of them."""
-        settings = settings_from({key: self._value(variables[key]) for key in variables if key.startswith("artefact_")}, DATA)
-        locked = read_lock(Path(settings.lock))
-        catalogue = yaml.safe_load((DATA / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
-        described = {name: merge(entry, settings.sources.get(name, {})) for name, entry in catalogue.items() if entry["role"] == role}
-        return {f"artefact {name}": {"source": entry, "locked": str(locked.get(name, ""))} for name, entry in described.items()}
-
-    def _value(self, raw: t.Any) -> t.Any:
-        """The value of a variable; one that cannot be resolved yet counts as it is written."""
+        manifest = self._manifest(variables)
         try:
-            return self._templar.template(raw)
-        except AnsibleError:
-            return str(raw)
+            return self._judge(variables, manifest)
+        except ImageError as error:
+            raise AnsibleActionFail(str(error)) from error
+        except OSError as error:
+            raise AnsibleActionFail(f"Cannot read {error.filename}, which shapes the image: {error.strerror}. Correct its permissions.") from error
 
-    def _with_dependencies(self, name: str, found: dict[str, Path]) -> dict[str, Path]:
-        """The folders of a role and of the roles that its meta/main.yml depends on."""
-        if name in found:
-            return found
-        found[name] = self._role_path(name)
-        meta = found[name] / "meta" / "main.yml"
-        document = yaml.safe_load(meta.read_text(encoding="utf-8")) if meta.is_file() else None
-        for dependency in (document or {}).get("dependencies") or []:
-            inner = dependency if isinstance(dependency, str) else dependency.get("role") or dependency.get("name")
-            if inner:
-                self._with_dependencies(str(inner), found)
-        return found
+    def _judge(self, variables: dict[str, t.Any], manifest: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        scope = Scope(self._templar, variables)
+        settings = settings_from(_resolved(scope, [key for key in variables if key.startswith("artefact_")]), DATA)
+        reached = self._reach(variables, [str(name) for name in manifest.get("inputs", {}).get("reached") or []])
+        names = {role.path.name for role in reached.roles.values()}
+        sources, guessed = sources_of(reached, read_role(COLLECTION / "roles" / "seal"), self._host(variables, scope), self._base, self._collection_folders())
+        files = {path: path_digest(Path(path)) for path in component_paths(settings, DATA, names) if Path(path).exists()}
+        secret = {
+            "variables": sources.variables,
+            "groups": sources.groups,
+            "components": component_digests(settings, DATA, names),
+            "controller_files": {**sources.controller_files, **files},
+        }
+        collected = {
+            "roles": sources.roles,
+            "collections": sources.collections,
+            "guessed": guessed,
+            "builder": self._builder(),
+        }
+        arguments = {**self._task.args, "collected": collected, "digests": json.dumps(secret)}
+        result: dict[str, t.Any] = self._execute_module(module_name="hyperscaler.images.image_inputs", module_args=arguments, task_vars=variables)
+        return self._with_components(result, manifest, settings)
 
-    def _role_path(self, name: str) -> Path:
-        in_collection = _get_collection_role_path(name, self._task.collections)
-        if in_collection:
-            return Path(in_collection[1])
-        folders = [
-            Path(self._loader.get_basedir()) / "roles",
-            *(Path(folder).expanduser() for folder in constants.DEFAULT_ROLES_PATH),  # type: ignore[attr-defined]
-        ]
-        for folder in folders:
-            if (folder / name).is_dir():
-                return folder / name
-        raise AnsibleActionFail(
-            f"Cannot find role {name} of the image: it is in no collection and in none of {', '.join(str(folder) for folder in folders)}. "
-            "Correct image_roles or install the role."
-        )
+    def _with_components(self, result: dict[str, t.Any], manifest: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
+        """An image that is up to date is stale all the same when something can be had now that it had to be made without."""
+        missing = [str(entry.get("component")) for entry in manifest.get("components") or [] if entry.get("state") == "missing"]
+        if result.get("failed") or result.get("stale") or not missing or self._task.args.get("rebuild", "auto") != "auto":
+            return result
+        found = can_be_had(missing, settings, DATA)
+        reason = ", ".join(f"{name} was missing and can be had now" for name in found)
+        return {**result, **answer(Path(str(self._task.args["output"])).name, reason)}
+
+    def _reach(self, variables: dict[str, t.Any], recorded: t.Sequence[str]) -> Reached:
+        extra = load_extra_vars(self._loader)
+        reach = Reach(RoleSearch(self._base, self._task.collections or []), lambda role: scope_of_role(role, self._templar, variables, extra), self._base)
+        return reach.follow([str(name) for name in self._task.args.get("roles", [])], [name for name in recorded if not _is_around(name)])
+
+    def _builder(self) -> dict[str, str]:
+        roles = {f"role {name}": read_role(COLLECTION / "roles" / name).digest for name in OWN_ROLES}
+        return {"plugins": tree_digest(*(COLLECTION / "plugins" / folder for folder in CODE)), **roles}
+
+    @property
+    def _base(self) -> Path:
+        return Path(self._loader.get_basedir())
+
+    def _host(self, variables: dict[str, t.Any], scope: Scope) -> Host:
+        hostvars, groups = variables.get("hostvars", {}), variables.get("groups", {})
+        raw = getattr(hostvars, "raw_get", lambda name: hostvars.get(name, {}))
+        members = {str(name): [str(host) for host in hosts] for name, hosts in groups.items()}
+        return Host(scope, own_variables(COLLECTION), members, str(variables.get("inventory_hostname", "")), raw)
+
+    def _collection_folders(self) -> list[str]:
+        return [str(folder) for folder in AnsibleCollectionConfig.collection_paths]
+
+    def _manifest(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        """What is recorded of the image that is there; nothing for one that cannot be read, of which the module tells."""
+        path = Path(str(self._task.args.get("output"))) / MANIFEST
+        try:
+            if self._connection.transport == "local":
+                text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+            else:
+                read = self._execute_module(module_name="ansible.builtin.slurp", module_args={"src": str(path)}, task_vars=variables)
+                text = base64.b64decode(read["content"]).decode("utf-8") if "content" in read else "{}"
+            manifest = json.loads(text)
+        except (OSError, ValueError):
+            return {}
+        return manifest if isinstance(manifest, dict) else {}
 
 
-def tree_digest(*folders: Path) -> str:
-    """A digest over the names and contents of the files below some folders; documentation does not count."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and name not in UNREAD and UNREAD.isdisjoint(path.parts):
-                digest.update(f"{name}\0{path.stat().st_mode & 0o111:o}\0".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+def _resolved(scope: Scope, names: t.Iterable[str]) -> dict[str, t.Any]:
+    """The values of variables; one that needs the image has none yet."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(UnresolvedError):
+            found[name] = scope.value(scope.variables[name])
+    return found
+
+
+def _is_around(name: str) -> bool:
+    """Whether a recorded role is one of the build itself."""
+    return role_name(Path(name)) in {f"hyperscaler.images.{role}" for role in AROUND_ROLES}

@@ -6,32 +6,45 @@
 from __future__ import annotations
 
 import json
-import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes, document_digest
+from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
 
 MANIFEST = "manifest.json"
-SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|private_key|credential", re.IGNORECASE)
+# Of the document. What was recorded in another form cannot be compared.
+FORMAT = 2
 MOST_REASONS = 3
-
-
-def without_secrets(name: str, value: t.Any) -> t.Any:
-    """The value of a variable as it may be written down: of a secret only a digest, so that a change is still seen."""
-    return f"sha256:{document_digest(value)}" if value and SECRET.search(name) else value
+# The sections of the document whose values are digests, with the sentences for a change, for what is new, and for what is gone.
+SENTENCES = {
+    "roles": ("the files of role {} changed", "role {} is reached now", "role {} is not reached any more"),
+    "variables": ("variable {} changed", "variable {} is new", "variable {} is gone"),
+    "groups": ("the members of group {} changed", "group {} is new", "group {} is gone"),
+    "components": ("the source of component {} changed", "component {} is new", "component {} is gone"),
+    "collections": ("collection {} changed", "collection {} is used now", "collection {} is not used any more"),
+    "controller_files": ("file {} changed", "file {} is new", "file {} is gone"),
+    "files": ("input file {} changed", "input file {} is new", "input file {} is gone"),
+    "builder": ("the code of the collection changed ({})",) * 3,
+}
 
 
 def file_digests(paths: t.Iterable[str]) -> dict[str, str]:
-    """The sha256 of each input file, by path. Raises ImageError for one that is missing."""
+    """The sha256 of each input file, of a directory that of each file in it, by path. Raises ImageError for one that is missing."""
     found = {}
     for path in sorted(paths):
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise ImageError(f"Cannot read the input file {path}: there is no such file. Correct image_input_files.")
-        found[path] = file_digest(Path(path))
+        inside = sorted(file for file in Path(path).rglob("*") if file.is_file()) if Path(path).is_dir() else [Path(path)]
+        found.update({str(file): file_digest(file) for file in inside})
     return found
+
+
+def answer(name: str, reason: str) -> dict[str, t.Any]:
+    """Whether an image has to be built and why, as return values; no reason means that it is up to date."""
+    because = f"{name} is built because {reason}." if reason else f"{name} is up to date: nothing changed."
+    return {"stale": bool(reason), "reason": reason or "nothing changed", "msg": because}
 
 
 def rebuild_reason(document: t.Mapping[str, t.Any], output: Path, rebuild: str) -> str:
@@ -59,23 +72,36 @@ def _damage(output: Path, files: t.Mapping[str, t.Mapping[str, t.Any]]) -> str:
     return ""
 
 
-def _difference(recorded: t.Any, document: t.Mapping[str, t.Any]) -> str:
-    found = [_sentence(change) for change in changes(recorded, json.loads(json.dumps(document, default=str)))]
+def _difference(recorded: t.Mapping[str, t.Any], document: t.Mapping[str, t.Any]) -> str:
+    if recorded.get("format") != document["format"]:
+        return "its inputs were recorded in another form"
+    if recorded.get("key") != document["key"]:
+        return "the key of its inputs was lost or replaced, so that its variables and files cannot be compared"
+    found = [_sentence(change) for change in changes(_comparable(recorded, document), _comparable(document, document))]
     unique = list(dict.fromkeys(found))
     more = f" and {len(unique) - MOST_REASONS} more" if len(unique) > MOST_REASONS else ""
     return ", ".join(unique[:MOST_REASONS]) + more
 
 
+def _comparable(recorded: t.Mapping[str, t.Any], document: t.Mapping[str, t.Any]) -> t.Any:
+    """A document without what counted only because it could not be known, before the build, which roles would be reached. The build has shown it."""
+    guessed = recorded.get("guessed") or {}
+    left = {
+        section: {name: value for name, value in content.items() if name in document.get(section, {}) or name not in guessed.get(section, ())}
+        for section, content in recorded.items()
+        if isinstance(content, dict) and section != "guessed"
+    }
+    return json.loads(json.dumps(left, default=str))
+
+
 def _sentence(change: str) -> str:
     """Turn the path of a change in the document into words."""
-    role = re.match(r"roles\.((?:\w+\.)*\w+)\.files\b", change)
-    if role:
-        return f"the files of role {role.group(1)} changed"
-    variable = re.match(r"roles\.(?:\w+\.)*?variables\.(.*)", change)
-    if variable:
-        return f"variable {variable.group(1)}"
     section, _dot, rest = change.partition(".")
-    if section == "builder":
-        return f"the code of the collection changed ({rest.split(' changed ')[0]})"
-    names = {"base": "the base image: ", "definition": "variable ", "tools": "tool ", "files": "input file "}
+    if section in SENTENCES:
+        # From digest to digest says nothing to a reader.
+        for kind, sentence in zip((" changed from ", " is new", " is gone"), SENTENCES[section]):
+            name, found, _after = rest.rpartition(kind)
+            if found:
+                return sentence.format(name)
+    names = {"base": "the base image: ", "definition": "variable ", "tools": "tool "}
     return f"{names[section]}{rest}" if section in names else change

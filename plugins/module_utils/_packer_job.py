@@ -19,7 +19,6 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes, document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, write_atomic
-from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import without_secrets
 from ansible_collections.hyperscaler.images.plugins.module_utils._output import exchange
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer import (
     Folders,
@@ -39,6 +38,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._process import
 from ansible_collections.hyperscaler.images.plugins.module_utils._serial_log import Diagnosis, tail
 
 RECORD = "packer_build.json"
+SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|private_key|credential", re.IGNORECASE)
 NO_INIT = "Packer {0} has its plugins built in and no init (that came with 1.7): nothing had to be fetched."
 
 
@@ -301,6 +301,11 @@ def _require_files(job: Job) -> None:
         for path in paths:
             if not path.is_file():
                 raise PackerError(f"Cannot {job.command} {job.template}: the file {path} does not exist. Correct {option}.")
+
+
+def without_secrets(name: str, value: t.Any) -> t.Any:
+    """The value of a variable of Packer as it may be written down: of a secret only a digest, so that a change is still seen."""
+    return f"sha256:{document_digest(value)}" if value and SECRET.search(name) else value
 
 
 def inputs_of(job: Job, version: str) -> dict[str, t.Any]:

@@ -12,7 +12,8 @@ version_added: "1.0.0"
 description:
   - Collects everything that shapes an image, compares it with what shaped the image that is there, and tells whether it has to be built.
   - The files of the roles and the variables of the image are read on the controller, by the action plugin of the same name.
-  - Of variables whose name looks like a secret only a digest is kept.
+  - Of the values of variables, and of files, only digests with a key are kept, so that nobody can find a value by trying.
+  - Every variable that a role can read counts, whatever its name is. What cannot be known before the build counts as read.
   - The content of the package mirror is not an input. A new base image is.
 extends_documentation_fragment:
   - hyperscaler.images._attributes
@@ -40,12 +41,12 @@ options:
   roles:
     description:
       - The names of the roles that are applied.
-      - Their variables are those whose name begins with the name of the role and an underscore.
+      - The roles that they take count too, by dependency or by task.
     type: list
     elements: str
     required: true
   files:
-    description: Files of the build host that shape the image, such as staged packages.
+    description: Files and directories of the build host that shape the image, such as staged packages.
     type: list
     elements: path
     default: []
@@ -57,10 +58,20 @@ options:
     type: str
     choices: [auto, always, never]
     default: auto
+  key_file:
+    description:
+      - The file with the key of the digests. It is made when there is none. It must not be in O(output).
+      - An image that was recorded with another key is built anew.
+    type: path
+    required: true
   collected:
     description: What the action plugin read on the controller. It fills this in.
     type: dict
     default: {}
+  digests:
+    description: The digests, without the key, of what the action plugin read on the controller, as JSON. It fills this in.
+    type: str
+    default: "{}"
 author:
   - hyperscaler.images contributors (@hyperscaler)
 """
@@ -75,6 +86,7 @@ EXAMPLES = r"""
       sha256: 7d3c3a4f0a1f2f1c6a4b6d1f2f8f7b0f3c1d6f5e4d3c2b1a0f9e8d7c6b5a4f3e
     roles:
       - hyperscaler.images.container_runtime
+    key_file: /srv/build/cache/inputs.key
   register: inputs
 """
 
@@ -93,7 +105,7 @@ digest:
   returned: success
   type: str
 document:
-  description: Everything that shapes the image.
+  description: Everything that shapes the image. It has no value of a variable of a user.
   returned: success
   type: dict
 msg:
@@ -102,6 +114,7 @@ msg:
   type: str
 """
 
+import json
 import typing as t
 from pathlib import Path
 
@@ -109,21 +122,31 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import file_digests, rebuild_reason
+from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import FORMAT, answer, file_digests, rebuild_reason
+from ansible_collections.hyperscaler.images.plugins.module_utils._input_key import keyed, read_key
+
+# The sections of the document that the action plugin fills with digests.
+SECTIONS = ("variables", "groups", "components", "controller_files")
 
 
-def judge(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def judge(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, t.Any]:
     """Complete the document and compare it with the recorded one."""
     version = Command("qemu-img", reason="write disk images", package="qemu-utils").version()
+    output = Path(params["output"])
+    key = read_key(Path(params["key_file"]), output, make=not check_mode)
+    digests = json.loads(params["digests"])
     document = {
+        "format": FORMAT,
+        "key": key.name,
         "definition": params["definition"],
         "base": params["base"],
-        "files": file_digests(params["files"]),
+        "files": keyed(key, file_digests(params["files"])),
         "tools": {"qemu-img": ".".join(str(part) for part in version)},
+        **{section: keyed(key, digests.get(section, {})) for section in SECTIONS},
         **params["collected"],
     }
-    reason = rebuild_reason(document, Path(params["output"]), params["rebuild"])
-    return {"changed": False, "stale": bool(reason), "reason": reason or "nothing changed", "digest": document_digest(document), "document": document}
+    reason = rebuild_reason(document, output, params["rebuild"])
+    return {"changed": False, "digest": document_digest(document), "document": document, **answer(output.name, reason)}
 
 
 def main() -> t.NoReturn:
@@ -135,16 +158,16 @@ def main() -> t.NoReturn:
             "roles": {"type": "list", "elements": "str", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "rebuild": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+            "key_file": {"type": "path", "required": True, "no_log": False},
             "collected": {"type": "dict", "default": {}},
+            "digests": {"type": "str", "default": "{}", "no_log": True},
         },
         supports_check_mode=True,
     )
     try:
-        result = judge(module.params)
+        result = judge(module.params, check_mode=module.check_mode)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
-    name = Path(module.params["output"]).name
-    result["msg"] = f"{name} is built because {result['reason']}." if result["stale"] else f"{name} is up to date: {result['reason']}."
     module.exit_json(**result)
 
 

@@ -37,7 +37,9 @@ options:
     type: dict
     required: true
   inputs:
-    description: Digest and document of what shaped the image, as M(hyperscaler.images.image_inputs) returns them.
+    description:
+      - Digest and document of what shaped the image, as M(hyperscaler.images.image_inputs) returns them.
+      - V(reached) is the list of the roles that the build really reached, by folder or by name.
     type: dict
     required: true
   roles:
@@ -107,7 +109,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._manifest impor
 
 def describe(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The manifest as data."""
-    inputs = {key: params["inputs"][key] for key in ("digest", "document") if key in params["inputs"]}
+    inputs = {key: params["inputs"][key] for key in ("digest", "document", "reached") if key in params["inputs"]}
     return {
         "schema": 1,
         "image": params["image"],

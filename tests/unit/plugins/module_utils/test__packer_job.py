@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer import PackerError
-from ansible_collections.hyperscaler.images.plugins.module_utils._packer_job import Job, Work, ssh_port
+from ansible_collections.hyperscaler.images.plugins.module_utils._packer_job import Job, Work, ssh_port, without_secrets
 
 # Makes the folder that the variable output_directory names, with one file, and tells of it as Packer does.
 GOOD = """
@@ -230,3 +230,11 @@ def test_the_disk_of_a_machine_that_was_kept_is_not_taken_away(job: Job, packer:
 )
 def test_ssh_port(arguments: list[str], port: int) -> None:
     assert ssh_port(arguments) == port
+
+
+def test_secrets_are_kept_as_digests_that_still_show_a_change() -> None:
+    first, second = without_secrets("web_password", "a"), without_secrets("web_password", "b")
+    assert first.startswith("sha256:")
+    assert first != second
+    assert without_secrets("web_port", 80) == 80
+    assert without_secrets("web_password", "") == ""
