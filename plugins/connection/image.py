@@ -83,7 +83,7 @@ class Connection(ConnectionBase):
         super().__init__(play_context, new_stdin, *args, **kwargs)
         self._build_host: ConnectionBase | None = None
         self._state: dict[str, t.Any] = {}
-        self._become: list[str] = []
+        self._sudo: list[str] = []
 
     def _connect(self) -> Connection:
         if self._connected:
@@ -108,8 +108,8 @@ class Connection(ConnectionBase):
         if kind == "local" and os.geteuid() == 0:
             # Every task reads it: this way none starts processes for that.
             return Path(state_file).read_bytes()
-        self._become = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
-        rc, out, err = self._on_build_host([*self._become, "cat", "--", state_file])
+        self._sudo = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
+        rc, out, err = self._on_build_host([*self._sudo, "cat", "--", state_file])
         if rc != 0:
             raise OSError(rc, err.decode("utf-8", errors="replace").strip())
         return out
@@ -143,7 +143,7 @@ class Connection(ConnectionBase):
             command,
         ]
         guarded = f'[ "$(readlink /proc/{pid}/ns/mnt)" = {namespace} ] || exit {NOT_OPEN}; exec {shlex.join(inside)}'
-        return [*self._become, "/bin/sh", "-c", guarded]
+        return [*self._sudo, "/bin/sh", "-c", guarded]
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: ARG002 (Ansible gives it)
         """Run a command inside the image; its exit code, output and errors are returned."""
