@@ -11,7 +11,7 @@ from ansible import constants, context
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import refusal, roles_of, tasks_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import refusal, refused_arguments, roles_of, tasks_of
 
 INIT = ("none", "systemd")
 
@@ -89,13 +89,3 @@ class ActionModule(ActionBase):
                 "Correct image_roles, install the role, or name its folder: write 'roles_path = FOLDER' below [defaults] in ansible.cfg, or set ANSIBLE_ROLES_PATH=FOLDER."
             )
         return None
-
-
-def refused_arguments(arguments: t.Mapping[str, t.Any]) -> str:
-    """The command line arguments that a build refuses, and what to do; empty when there is none."""
-    tags = [tag for tag in arguments.get("tags") or () if tag != "all"]
-    if tags:
-        return f"--tags {','.join(tags)}: an image that only a part of its tasks has made is no image. Leave tasks out with --skip-tags, which counts as an input."
-    if arguments.get("start_at_task"):
-        return f"--start-at-task: an image is built from its base, in one go. Leave '{arguments['start_at_task']}' out; what is up to date is not built again."
-    return ""

@@ -74,3 +74,13 @@ def roles_of(tasks: t.Iterable[t.Mapping[str, t.Any]], meta: t.Any) -> list[str]
         if isinstance(arguments, dict):
             names.append(arguments.get("name") or arguments.get("role"))
     return [str(name) for name in names if name and "{{" not in str(name)]
+
+
+def refused_arguments(arguments: t.Mapping[str, t.Any]) -> str:
+    """The command line arguments that a build refuses, and what to do; empty when there is none."""
+    tags = [tag for tag in arguments.get("tags") or () if tag != "all"]
+    if tags:
+        return f"--tags {','.join(tags)}: an image that only a part of its tasks has made is no image. Leave tasks out with --skip-tags, which counts as an input."
+    if arguments.get("start_at_task"):
+        return f"--start-at-task: an image is built from its base, in one go. Leave '{arguments['start_at_task']}' out; what is up to date is not built again."
+    return ""

@@ -24,21 +24,19 @@ import contextlib
 import typing as t
 from pathlib import Path
 
-from ansible import constants
+from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.playbook.handler import Handler
 from ansible.plugins.loader import action_loader
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinned
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import ENDING, SYNCHRONIZE, into_itself, refused_arguments
 
-ENDING = ("end_host", "end_play", "end_batch")
 FOR_ALL_HOSTS = ("clear_facts", "clear_host_errors")
 FOR_EACH_HOST = ("ansible.builtin.add_host", "ansible.builtin.pause")
 # The variable of the loop over image_roles: tasks that see it were reached from a role of the image.
 ROLE = "__image_role"
 # The task behind the last role carries it.
 ROLES_END = "__image_roles_end"
-# rsync would be started on the controller, for a machine that has the name of the image.
-SYNCHRONIZE = ("synchronize", "ansible.posix.synchronize")
 
 
 class StrategyModule(HostPinned):
@@ -51,6 +49,9 @@ class StrategyModule(HostPinned):
 
     def run(self, iterator: t.Any, play_context: t.Any) -> t.Any:
         """Run the play."""
+        reason = refused_arguments(context.CLIARGS)
+        if reason:
+            raise AnsibleError(f"Cannot build images with {reason}")
         advance = iterator.get_next_task_for_host
 
         def next_task(host: t.Any, peek: bool = False) -> tuple[t.Any, t.Any]:
@@ -72,7 +73,7 @@ class StrategyModule(HostPinned):
 
     def _queue_task(self, host: t.Any, task: t.Any, task_vars: dict[str, t.Any], play_context: t.Any) -> None:
         if ROLE in task_vars:
-            if task.action in SYNCHRONIZE:
+            if task.action in SYNCHRONIZE and not into_itself(task.delegate_to):
                 task = task.copy()
                 task.action = "ansible.builtin.fail"
                 task.args = {"msg": "Cannot run synchronize inside an image: rsync would look for a machine of that name. Use ansible.builtin.copy."}
