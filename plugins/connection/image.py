@@ -11,10 +11,11 @@ short_description: Run tasks inside an opened disk image
 version_added: "1.0.0"
 description:
   - Runs tasks inside a disk image that M(hyperscaler.images.image_root) has opened.
-  - The build host is reached with P(ansible.builtin.local#connection) or P(ansible.builtin.ssh#connection), then C(nsenter) enters the namespaces of the image.
+  - The build host is reached with P(ansible.builtin.local#connection) or P(ansible.builtin.ssh#connection).
+  - A process there that has entered the image runs the tasks.
   - When the image is not open, every task fails. Nothing is ever run on the build host instead.
   - Tasks run as root inside. On the build host, C(sudo) is used when its user is not root.
-  - C(SYSTEMD_OFFLINE=1) is set, so that units can be enabled but none is started.
+  - When no systemd runs inside, C(SYSTEMD_OFFLINE=1) is set, so that units can be enabled but none is started.
 author:
   - hyperscaler.images contributors (@hyperscaler)
 options:
@@ -55,10 +56,10 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
+from ansible_collections.hyperscaler.images.plugins.module_utils import _enter
 
 display = Display()
 
-NOT_OPEN = 97
 ENVIRONMENT = {
     "APT_CONFIG": "/run/hyperscaler/apt.conf",
     "DEBIAN_FRONTEND": "noninteractive",
@@ -67,7 +68,6 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "LOGNAME": "root",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "SYSTEMD_OFFLINE": "1",
     "TERM": "dumb",
     "USER": "root",
 }
@@ -84,6 +84,8 @@ class Connection(ConnectionBase):
         self._build_host: ConnectionBase | None = None
         self._state: dict[str, t.Any] = {}
         self._sudo: list[str] = []
+        self._direct = False
+        self._task = str(kwargs.get("task_uuid") or "")
 
     def _connect(self) -> Connection:
         if self._connected:
@@ -105,7 +107,8 @@ class Connection(ConnectionBase):
 
     def _read_state(self, kind: str, state_file: str) -> bytes:
         """The content of the state file; OSError when it cannot be read."""
-        if kind == "local" and os.geteuid() == 0:
+        self._direct = kind == "local" and os.geteuid() == 0
+        if self._direct:
             # Every task reads it: this way none starts processes for that.
             return Path(state_file).read_bytes()
         self._sudo = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
@@ -120,37 +123,27 @@ class Connection(ConnectionBase):
         result: tuple[int, bytes, bytes] = self._build_host.exec_command(shlex.join(argv), in_data=stdin, sudoable=False)
         return result
 
-    def _enter(self, command: str) -> list[str]:
-        """The call that runs a shell command inside, after checking that the pid still is process 1 of the image."""
-        pid = str(self._state["first"]["pid"])
-        namespace = shlex.quote(self._state["mount_namespace"])
-        environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        inside = [
-            "nsenter",
-            f"--target={pid}",
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--pid",
-            "--root",
-            "--wd",
-            "--",
-            "env",
-            "-i",
-            *environment,
-            "/bin/sh",
-            "-c",
-            command,
-        ]
-        guarded = f'[ "$(readlink /proc/{pid}/ns/mnt)" = {namespace} ] || exit {NOT_OPEN}; exec {shlex.join(inside)}'
-        return [*self._sudo, "/bin/sh", "-c", guarded]
+    def _environment(self) -> dict[str, str]:
+        own = {"HYPERSCALER_TASK": self._task} if self._task else {}
+        return {**ENVIRONMENT, **self._state["environment"], **own}
+
+    def _run(self, command: str, stdin: bytes | None) -> tuple[int, bytes, bytes]:
+        """Run a shell command inside: at once as root of this machine, else by the same program on the build host."""
+        socket = self._state["enter"]
+        if self._direct:
+            try:
+                return _enter.run(socket, command, self._environment(), stdin or b"")
+            except OSError:
+                return _enter.NOT_OPEN, b"", b""
+        program = str(Path(socket).with_name(_enter.PROGRAM))
+        return self._on_build_host([*self._sudo, *_enter.PYTHON, program, socket, json.dumps(self._environment()), command], stdin)
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: ARG002 (Ansible gives it)
         """Run a command inside the image; its exit code, output and errors are returned."""
         self._connect()
         display.vvv(f"EXEC {cmd}", host=self._state["path"])
-        rc, out, err = self._on_build_host(self._enter(cmd), in_data)
-        if rc == NOT_OPEN and not out:
+        rc, out, err = self._run(cmd, in_data)
+        if rc == _enter.NOT_OPEN and not out:
             raise AnsibleConnectionFailure(
                 f"Cannot run a task inside {self._state['path']}: the image was closed meanwhile. Its build has to start again; nothing was run."
             )

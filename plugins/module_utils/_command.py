@@ -139,16 +139,29 @@ class Command:
                 stderr=result.stderr,
             ) from error
 
-    def spawn(self, *args: str | os.PathLike[str], stdout: int, stderr: int, pass_fds: t.Sequence[int] = ()) -> int:
-        """Start the program in a session of its own and return its pid; file descriptors are handed over for its output."""
+    def spawn(
+        self,
+        *args: str | os.PathLike[str],
+        stdout: int,
+        stderr: int,
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: t.Sequence[int] = (),
+        prepare: t.Callable[[], None] | None = None,
+    ) -> int:
+        """Start the program in a session of its own and return its pid; file descriptors are handed over for its input and output.
+
+        ``prepare`` runs in the new process before the program does.
+        """
         child = subprocess.Popen(  # pylint: disable=consider-using-with
             self.argv(*args),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=self.environment(),
+            cwd="/" if prepare else None,
             start_new_session=True,
             pass_fds=pass_fds,
+            preexec_fn=prepare,
         )
         child.returncode = 0
         return child.pid

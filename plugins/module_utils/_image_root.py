@@ -5,41 +5,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import os
 import shutil
 import signal
-import struct
+import socket
 import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _open_files
+from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _booting, _isolation, _open_files, _outgoing
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
-from ansible_collections.hyperscaler.images.plugins.module_utils._holder import hold
+from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_disk, release_when_unused
-from ansible_collections.hyperscaler.images.plugins.module_utils._namespace import namespace_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan, find_root, read_volumes, require_growable
 
 RELEASE_TIMEOUT = 60.0
-# From linux/fs.h: the request and struct fstrim_range (start, length, least length of a free extent).
-FITRIM = 0xC0185879
-FSTRIM_RANGE = "@QQQ"
-WHOLE = 2**64 - 1
+# A database that a role started may take a while to end, and free space on a slow disk to be discarded.
+CLOSE_TIMEOUT = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What a user asks for; ``size`` is bytes or 0, ``wait`` seconds."""
+    """What a user asks for; ``size`` is bytes or 0, ``wait`` seconds, ``memory`` MiB, ``init`` is ``none`` or ``systemd``."""
 
     path: Path
     state_file: Path
@@ -49,6 +44,9 @@ class Wanted:
     files: tuple[tuple[str, str], ...]
     owner: ProcessIdentity | None
     wait: float
+    init: str = "none"
+    cpus: int = 2
+    memory: int = 2048
 
     @property
     def lock_file(self) -> Path:
@@ -74,6 +72,7 @@ def same_owner(state: t.Mapping[str, t.Any], owner: ProcessIdentity | None) -> b
 def open_image(wanted: Wanted) -> dict[str, t.Any]:
     """Copy the source, grow it and open it. Raises BusyError when another run has the image, LayoutError or IntegrityError for a bad base."""
     _require_root()
+    _isolation.require(wanted.path.parent)
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(wanted)
     try:
@@ -86,30 +85,50 @@ def open_image(wanted: Wanted) -> dict[str, t.Any]:
         finally:
             release_when_unused(device)
         _give_to_owner_of_folder(wanted)
+        if wanted.init == "systemd":
+            state = {**state, "failed_units": _booting.await_boot(state)}
+            _ask(wanted.state_file.with_name(CONTROL), {"action": "settle"})
         return state
     finally:
         os.close(lock)
 
 
 def close_image(path: Path, state_file: Path, *, trim: bool) -> dict[str, t.Any]:
-    """Remove what opening brought, discard free space and release everything; the file is complete and clean afterwards."""
+    """Remove what opening brought, discard free space and release everything; the file is complete and clean afterwards.
+
+    The result has the bytes that were discarded (``trimmed``) and the kernel's settings that were changed while it was open (``settings``).
+    """
     state = read_state(state_file)
     if state is None:
         released = release_disk(path)
-        return {"changed": bool(released), "trimmed": 0}
-    first, keeper = ProcessIdentity.from_dict(state["first"]), ProcessIdentity.from_dict(state["keeper"])
-    if first is None or keeper is None:
-        raise ImageError(f"Cannot close {path}: {state_file} does not name the processes that hold it open. Remove that file and run again.")
-    root = Path(f"/proc/{first.pid}/root")
-    _end_processes(first)
-    _remove_traces(root, state["created"])
-    trimmed = sum(_trim(root, mount) for mount in state["mounts"]) if trim else 0
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(first.pid, signal.SIGTERM)
+        return {"changed": bool(released), "trimmed": 0, "settings": []}
+    keeper = ProcessIdentity.from_dict(state["keeper"])
+    if keeper is None:
+        raise ImageError(f"Cannot close {path}: {state_file} does not name the process that holds it open. Remove that file and run again.")
+    answer = _ask(state_file.with_name(CONTROL), {"action": "close", "trim": trim})
     if not keeper.wait(RELEASE_TIMEOUT):
         keeper.end()
+    if "error" in answer:
+        raise ImageError(f"Cannot close {path}: {answer['error']}")
     _await_detached(path)
-    return {"changed": True, "trimmed": trimmed}
+    return {"changed": True, **answer}
+
+
+def _ask(control: Path, action: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Have the process that holds an image open do something; its answer, with the reason as ``error`` when it could not."""
+    folder = os.open(control.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(CLOSE_TIMEOUT)
+            connection.connect(f"/proc/self/fd/{folder}/{control.name}")
+            connection.sendall(json.dumps(action).encode("utf-8"))
+            with connection.makefile("rb") as stream:
+                answer: dict[str, t.Any] = json.loads(stream.read() or b'{"error": "the process that holds it open ended early; look at keeper.log beside it"}')
+    except OSError as error:
+        return {"error": f"the process that holds it open does not answer ({error.strerror or error})"}
+    finally:
+        os.close(folder)
+    return answer
 
 
 def _require_root() -> None:
@@ -120,7 +139,7 @@ def _require_root() -> None:
 def _give_to_owner_of_folder(wanted: Wanted) -> None:
     """Root opens the image, but the build root belongs to the user who builds."""
     folder = wanted.path.parent.stat()
-    for path in (wanted.path, wanted.lock_file, wanted.state_file, wanted.state_file.with_name("keeper.log"), wanted.state_file.with_name("root")):
+    for path in (wanted.path, wanted.lock_file, wanted.state_file, wanted.state_file.with_name(LOG), wanted.state_file.with_name("root")):
         os.chown(path, folder.st_uid, folder.st_gid)
 
 
@@ -201,19 +220,34 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         shutil.rmtree(own[0], ignore_errors=True)
         _apt_cache.fill(own[1], own[0])
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
-    return RootPlan(wanted.path, device, root, volumes, mount_point, caches, _files(wanted), _open_files.host_mirror_lists(), hostname="localhost")
+    settings, lists = _open_files.host_settings(), _open_files.host_mirror_lists()
+    addresses = _outgoing.apt_addresses(settings, _open_files.host_sources())
+    return RootPlan(
+        disk=wanted.path,
+        device=device,
+        root=root,
+        volumes=volumes,
+        mount_point=mount_point,
+        caches=caches,
+        files=_files(wanted, settings),
+        replacements=lists,
+        resolver=_outgoing.resolver(_text_of(Path("/etc/resolv.conf"))),
+        ports=tuple(_outgoing.loopback_ports(addresses)),
+        init=wanted.init,
+        cpus=wanted.cpus,
+        memory=wanted.memory,
+    )
 
 
 def _own_cache(wanted: Wanted) -> tuple[Path, Path] | None:
     return (wanted.path.with_name("apt"), wanted.cache) if wanted.cache else None
 
 
-def _files(wanted: Wanted) -> tuple[tuple[str, str], ...]:
-    """The files of an open image: no services, name resolution, apt settings, and what the user adds."""
+def _files(wanted: Wanted, settings: str) -> tuple[tuple[str, str], ...]:
+    """The files of an open image: no services that start by themselves, apt settings, certificates, and what the user adds."""
     own = (
         (f"/{_open_files.POLICY}", _open_files.POLICY_TEXT),
-        (f"/{_open_files.RESOLVER}", _text_of(Path("/etc/resolv.conf"))),
-        (_open_files.APT_CONF, _open_files.apt_conf(_open_files.host_settings())),
+        (_open_files.APT_CONF, _open_files.apt_conf(settings)),
         (_open_files.CA_BUNDLE, _text_of(_open_files.HOST_CA_BUNDLE)),
     )
     return (*own, *wanted.files)
@@ -221,45 +255,6 @@ def _files(wanted: Wanted) -> tuple[tuple[str, str], ...]:
 
 def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _end_processes(first: ProcessIdentity) -> None:
-    """End what a task left running inside the image."""
-    namespace = namespace_of(first.pid, "pid")
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != first.pid:
-            with contextlib.suppress(OSError):
-                identity = ProcessIdentity.of(int(entry.name))
-                if identity and namespace_of(identity.pid, "pid") == namespace:
-                    identity.end(grace=2.0)
-
-
-def _remove_traces(root: Path, created: t.Iterable[str]) -> None:
-    for name in created:
-        path = _open_files.inside(root, name)
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-
-
-def _trim(root: Path, mount: str) -> int:
-    """Discard the free space of a mounted file system; return how many bytes were discarded, 0 for one that cannot discard."""
-    folder = _open_files.inside(root, mount)
-    # Space that was freed since the last commit of the journal is not discarded: what was deleted would stay in the image.
-    Command("sync", reason="discard free space", package="coreutils").run("--file-system", folder, attempt=f"write out {mount}")
-    # The program fstrim resolves links first, and would so leave the root of the image for that of the build host.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        answer = fcntl.ioctl(descriptor, FITRIM, struct.pack(FSTRIM_RANGE, 0, WHOLE, 0))
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
-            return 0
-        raise ImageError(f"Cannot discard the free space of {mount}: {error.strerror}. What was deleted would stay in the image; look at dmesg.") from error
-    finally:
-        os.close(descriptor)
-    return int(struct.unpack(FSTRIM_RANGE, answer)[1])
 
 
 def _await_detached(path: Path) -> None:

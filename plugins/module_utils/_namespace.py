@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -15,9 +16,15 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 MNT_DETACH = 2
 MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
+MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+PR_SET_PDEATHSIG = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def _libc() -> ctypes.CDLL:
@@ -40,6 +47,37 @@ def make_mounts_private() -> None:
     _require(_libc().mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "make mounts private")
 
 
+def bind(source: Path, target: Path) -> None:
+    """Show a file, or a directory with all that is mounted below it, at another path."""
+    flags = ctypes.c_ulong(MS_BIND | MS_REC)
+    _require(_libc().mount(os.fsencode(source), os.fsencode(target), None, flags, None), f"bind {source} to {target}")
+
+
+def mount_memory(target: Path, options: str) -> None:
+    """Mount an empty file system in memory; ``options`` are those of tmpfs, such as ``mode=0755``."""
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _require(_libc().mount(b"tmpfs", os.fsencode(target), b"tmpfs", flags, options.encode("ascii")), f"mount a tmpfs at {target}")
+
+
+def join(descriptor: int) -> None:
+    """Enter the namespace that an open file of ``/proc/PID/ns`` stands for; a pid namespace begins with the next child."""
+    _require(_libc().setns(ctypes.c_int(descriptor), ctypes.c_int(0)), "enter a namespace")
+
+
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this signal to the calling process when its parent ends; it lasts beyond the start of another program."""
+    _require(_libc().prctl(ctypes.c_int(PR_SET_PDEATHSIG), ctypes.c_ulong(number)), "ask for a signal at the end of the parent")
+
+
+def leave_session_keyring() -> None:
+    """Take a new, empty session keyring, so that no key of the user who builds can be reached."""
+    call = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    result = _libc().syscall(ctypes.c_long(call), ctypes.c_int(KEYCTL_JOIN_SESSION_KEYRING), None)
+    # A kernel without keyrings has no key that could be reached.
+    if result < 0 and ctypes.get_errno() != errno.ENOSYS:
+        _require(-1, "take a new session keyring")
+
+
 def remount_read_only(path: Path) -> None:
     """Write out a file system and mark it clean, even while files of it are still open for reading."""
     _require(_libc().mount(None, os.fsencode(path), None, ctypes.c_ulong(MS_REMOUNT | MS_RDONLY), None), f"remount {path} read-only")
@@ -53,12 +91,6 @@ def unmount_lazily(path: Path) -> None:
 def unmount(path: Path) -> None:
     """Unmount; fails when it is in use."""
     _require(_libc().umount2(os.fsencode(path), ctypes.c_int(0)), f"unmount {path}")
-
-
-def pivot_root(new: Path, old: Path) -> None:
-    """Make ``new`` the root of this mount namespace and move the former root to ``old``."""
-    call = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
-    _require(_libc().syscall(ctypes.c_long(call), os.fsencode(new), os.fsencode(old)), f"pivot to {new}")
 
 
 def namespace_of(pid: int, kind: str) -> str:

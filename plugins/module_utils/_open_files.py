@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._command import
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 
 POLICY = "usr/sbin/policy-rc.d"
-POLICY_TEXT = "#!/bin/sh\n# No service is started while the image is open.\nexit 101\n"
+POLICY_TEXT = "#!/bin/sh\n# While the image is open, a service starts when a role starts it, and not by itself.\nexit 101\n"
 RESOLVER = "etc/resolv.conf"
 RUN = "run/hyperscaler"
 APT_CONF = f"/{RUN}/apt.conf"
@@ -59,6 +60,14 @@ def host_mirror_lists() -> tuple[tuple[str, str], ...]:
     return (f"/{MIRROR_LISTS}/debian.list", f"{mirrors.archive}\n"), (f"/{MIRROR_LISTS}/debian-security.list", f"{mirrors.security}\n")
 
 
+def host_sources() -> list[str]:
+    """The URLs of the package sources of the build host; none where it has no apt."""
+    try:
+        return [source.uri for source in read_sources(Path("/etc/apt"))]
+    except (ImageError, OSError):
+        return []
+
+
 def inside(root: Path, path: str) -> Path:
     """Follow the links of a path as a process inside ``root`` would; the last component need not exist."""
     current = root
@@ -89,3 +98,38 @@ def create(root: Path, path: str, text: str, mode: int) -> str | None:
     target.write_text(text, encoding="utf-8")
     target.chmod(mode)
     return str(target.relative_to(root))
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolver:
+    """The resolv.conf of an open image. A role may write its own: what it wrote stays, what the image had comes back otherwise.
+
+    ``path`` is relative to the root of the image, ``former`` None where there was no file.
+    """
+
+    path: str
+    text: str
+    former: bytes | None
+
+    @classmethod
+    def place(cls, root: Path, text: str) -> Resolver | None:
+        """Write ``text`` to /etc/resolv.conf; None where that leads to /run, which exists only while the image is open."""
+        target = inside(root, RESOLVER)
+        path = str(target.relative_to(root))
+        if path.startswith(("run/", "var/run/")) or not target.parent.is_dir():
+            return None
+        former = target.read_bytes() if target.is_file() else None
+        target.write_text(text, encoding="utf-8")
+        if former is None:
+            target.chmod(0o644)
+        return cls(path, text, former)
+
+    def restore(self, root: Path) -> None:
+        """Bring back what the image had, unless a role changed it."""
+        target = root / self.path
+        if target.is_symlink() or not target.is_file() or target.read_bytes() != self.text.encode("utf-8"):
+            return
+        if self.former is None:
+            target.unlink()
+        else:
+            target.write_bytes(self.former)

@@ -107,3 +107,11 @@ def _start_ticks(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def close_others(keep: t.Collection[int]) -> None:
+    """Close the file descriptors that this process inherited, but for input, output, errors and those to keep."""
+    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 (plain numbers are wanted)
+        if descriptor > 2 and descriptor not in keep:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

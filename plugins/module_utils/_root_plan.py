@@ -29,7 +29,8 @@ class RootPlan:
     """Everything that the process that holds an image open has to know.
 
     ``caches`` are folders of the build host with their place in the image, ``files`` texts shown at a path of the image while it is open,
-    ``replacements`` texts that are shown only where the image has such a file.
+    ``replacements`` texts that are shown only where the image has such a file, ``resolver`` what it finds in /etc/resolv.conf.
+    ``ports`` are those of the build host's loopback interface that it may use, ``init`` is ``none`` or ``systemd``, ``memory`` is MiB.
     """
 
     disk: Path
@@ -40,7 +41,11 @@ class RootPlan:
     caches: tuple[tuple[Path, str], ...]
     files: tuple[tuple[str, str], ...]
     replacements: tuple[tuple[str, str], ...]
-    hostname: str
+    resolver: str
+    ports: tuple[int, ...]
+    init: str
+    cpus: int
+    memory: int
 
 
 def read_volumes(device: str, table: PartitionTable) -> tuple[Volume, ...]:

@@ -11,8 +11,9 @@ short_description: Open the root file system of a disk image, and close it
 version_added: "1.0.0"
 description:
   - Opens a raw disk image on the build host, so that the connection plugin P(hyperscaler.images.image#connection) can run tasks inside it.
-  - The image is mounted in mount, pid, UTS and IPC namespaces of its own. No other process of the build host sees the mounts.
-  - While it is open, the image has C(/proc), C(/sys), C(/dev), name resolution and a package cache. No service is started in it.
+  - C(systemd-nspawn) runs it in user, mount, pid, network, IPC, UTS and cgroup namespaces of its own. No other process of the build host sees its mounts.
+  - What runs inside reaches servers through C(pasta). It cannot reach the build host, its devices, its processes or its kernel's settings.
+  - While it is open, the image has C(/proc), C(/sys), C(/dev), name resolution and a package cache. Packages do not start their services.
   - Mirror lists as in Debian's cloud images (C(/etc/apt/mirrors)) show the mirrors of the build host while it is open.
   - Closing removes everything that opening brought, discards free space and releases mounts, loop device and processes.
   - The image is released as well when the run that opened it ends, however it ends.
@@ -66,6 +67,21 @@ options:
       - A file that the image has is hidden, not changed. A file that it lacks is removed when the image is closed.
     type: dict
     default: {}
+  init:
+    description:
+      - What process 1 of the open image is. V(systemd) boots it, so that services can be started.
+      - V(none) starts nothing. Units can be enabled, and starting one is skipped by the modules of Ansible.
+    type: str
+    choices: [none, systemd]
+    default: none
+  cpus:
+    description: How many processors the image is told to have. It uses those of the build host.
+    type: int
+    default: 2
+  memory:
+    description: How much memory the image is told to have, in MiB. It uses that of the build host.
+    type: int
+    default: 2048
   trim:
     description:
       - Discard the free space of all file systems when closing.
@@ -82,7 +98,8 @@ options:
     type: dict
 requirements:
   - root
-  - util-linux, e2fsprogs and, for such images, xfsprogs or btrfs-progs on the build host
+  - Linux 5.12 or newer with user namespaces and control groups of version 2
+  - systemd-container, passt, iproute2, libseccomp2, util-linux, e2fsprogs and, for such images, xfsprogs or btrfs-progs on the build host
 author:
   - hyperscaler.images contributors (@hyperscaler)
 seealso:
@@ -134,6 +151,19 @@ root:
       type: list
       elements: str
       returned: when open
+    init:
+      description: What process 1 is, V(none) or V(systemd).
+      type: str
+      returned: when open
+    failed_units:
+      description: The units that failed when systemd started.
+      type: list
+      elements: str
+      returned: with O(init=systemd), when this call opened the image
+    enter:
+      description: The socket that takes commands for the image.
+      type: str
+      returned: when open
     first:
       description: Pid, start time and boot of the process that is process 1 inside.
       type: dict
@@ -147,6 +177,12 @@ trimmed:
   returned: when closed
   type: int
   sample: 18253611008
+settings:
+  description: Settings of the kernel that were changed while the image was open, and what they were set to. They are not in the image unless a file sets them.
+  returned: when closed
+  type: list
+  elements: dict
+  sample: [{"key": "vm.swappiness", "value": "10"}]
 msg:
   description: What was done, in one sentence.
   returned: success
@@ -180,6 +216,9 @@ def wanted_from(params: t.Mapping[str, t.Any]) -> Wanted:
         files=tuple((str(name), str(text)) for name, text in params["files"].items()),
         owner=ProcessIdentity.from_dict(params["owner"]),
         wait=float(params["wait"]),
+        init=params["init"],
+        cpus=params["cpus"],
+        memory=params["memory"],
     )
 
 
@@ -192,7 +231,13 @@ def ensure(wanted: Wanted, params: t.Mapping[str, t.Any], check_mode: bool) -> d
         opened = {} if check_mode else open_image(wanted)
         return {"changed": True, "root": opened, "msg": f"Opened {wanted.path}."}
     if check_mode:
-        return {"changed": state is not None, "root": {}, "trimmed": 0, "msg": f"Closed {wanted.path}." if state else f"{wanted.path} is not open."}
+        return {
+            "changed": state is not None,
+            "root": {},
+            "trimmed": 0,
+            "settings": [],
+            "msg": f"Closed {wanted.path}." if state else f"{wanted.path} is not open.",
+        }
     closed = close_image(wanted.path, wanted.state_file, trim=params["trim"])
     return {**closed, "root": {}, "msg": f"Closed {wanted.path}." if closed["changed"] else f"{wanted.path} is not open."}
 
@@ -208,6 +253,9 @@ def main() -> t.NoReturn:
             "package_cache": {"type": "path"},
             "files": {"type": "dict", "default": {}},
             "trim": {"type": "bool", "default": True},
+            "init": {"type": "str", "choices": ["none", "systemd"], "default": "none"},
+            "cpus": {"type": "int", "default": 2},
+            "memory": {"type": "int", "default": 2048},
             "wait": {"type": "int", "default": 0},
             "owner": {"type": "dict"},
         },

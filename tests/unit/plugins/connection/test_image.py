@@ -14,7 +14,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.hyperscaler.images.plugins.connection import image
 
-STATE = {"path": "/srv/build/disk.raw", "mount_namespace": "mnt:[4026532999]", "first": {"pid": 4711}}
+STATE = {"path": "/srv/build/disk.raw", "enter": "/srv/build/enter.sock", "environment": {"SYSTEMD_OFFLINE": "1"}}
 
 
 class FakeHost:
@@ -22,7 +22,11 @@ class FakeHost:
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], bytes | None]] = []
-        self.answers: dict[str, tuple[int, bytes, bytes]] = {"id": (0, b"0\n", b""), "cat": (0, json.dumps(STATE).encode(), b""), "/bin/sh": (0, b"out", b"")}
+        self.answers: dict[str, tuple[int, bytes, bytes]] = {
+            "id": (0, b"0\n", b""),
+            "cat": (0, json.dumps(STATE).encode(), b""),
+            "/usr/bin/python3": (0, b"out", b""),
+        }
         self.variables: dict[str, t.Any] = {}
         self.closed = False
 
@@ -62,17 +66,34 @@ def connection(host: FakeHost, options: dict[str, t.Any], monkeypatch: pytest.Mo
     return plugin
 
 
-def test_root_on_this_machine_starts_one_process_for_a_command(connection: image.Connection, host: FakeHost) -> None:
+class FakeImage:
+    """Stands for the process that has entered the image."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.answer: tuple[int, bytes, bytes] | OSError = (0, b"out", b"")
+
+    def run(self, socket: str, command: str, environment: dict[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        self.calls.append((socket, command, environment, stdin))
+        if isinstance(self.answer, OSError):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> FakeImage:
+    fake = FakeImage()
+    monkeypatch.setattr(image._enter, "run", fake.run)
+    return fake
+
+
+def test_root_on_this_machine_starts_no_process_of_its_own(connection: image.Connection, host: FakeHost, inside: FakeImage) -> None:
     assert connection.exec_command("echo 'a b'", in_data=b"x") == (0, b"out", b"")
-    ((argv, stdin),) = host.calls
-    assert stdin == b"x"
-    assert argv[:2] == ["/bin/sh", "-c"]
-    guard, _semicolon, entry = argv[2].partition("; exec ")
-    assert guard == "[ \"$(readlink /proc/4711/ns/mnt)\" = 'mnt:[4026532999]' ] || exit 97"
-    words = shlex.split(entry)
-    assert words[:2] == ["nsenter", "--target=4711"]
-    assert words[-3:] == ["/bin/sh", "-c", "echo 'a b'"]
-    assert "SYSTEMD_OFFLINE=1" in words
+    assert host.calls == []
+    ((socket, command, environment, stdin),) = inside.calls
+    assert (socket, command, stdin) == ("/srv/build/enter.sock", "echo 'a b'", b"x")
+    assert environment["SYSTEMD_OFFLINE"] == "1"
+    assert environment["APT_CONFIG"] == "/run/hyperscaler/apt.conf"
     assert host.variables == {}
 
 
@@ -80,13 +101,17 @@ def test_others_use_sudo(connection: image.Connection, host: FakeHost, monkeypat
     monkeypatch.setattr(image.os, "geteuid", lambda: 1000)
     host.answers["id"] = (0, b"1000\n", b"")
     connection.exec_command("true")
-    assert [argv[:4] for argv, _stdin in host.calls[1:]] == [["sudo", "-n", "cat", "--"], ["sudo", "-n", "/bin/sh", "-c"]]
+    cat, entry = (argv for argv, _stdin in host.calls[1:])
+    assert cat[:4] == ["sudo", "-n", "cat", "--"]
+    assert entry[:7] == ["sudo", "-n", "/usr/bin/python3", "-I", "-S", "/srv/build/enter.py", "/srv/build/enter.sock"]
+    assert json.loads(entry[7])["SYSTEMD_OFFLINE"] == "1"
+    assert entry[8] == "true"
 
 
 def test_another_machine_is_asked_over_ssh(connection: image.Connection, host: FakeHost, options: dict[str, t.Any]) -> None:
     options["build_host_connection"] = "ssh"
     connection.exec_command("true")
-    assert [argv[0] for argv, _stdin in host.calls] == ["id", "cat", "/bin/sh"]
+    assert [argv[0] for argv, _stdin in host.calls] == ["id", "cat", "/usr/bin/python3"]
     assert host.variables == {"ansible_port": 2222}
 
 
@@ -97,31 +122,32 @@ def test_nothing_runs_when_the_image_is_not_open(connection: image.Connection, h
     host.answers["cat"] = (1, b"", b"No such file or directory\n")
     with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \(No such file or directory\).*nothing was run"):
         connection.exec_command("true")
-    assert all(argv[0] != "/bin/sh" for argv, _stdin in host.calls)
+    assert all(argv[0] != "/usr/bin/python3" for argv, _stdin in host.calls)
 
 
-def test_nothing_runs_when_the_image_was_closed_meanwhile(connection: image.Connection, host: FakeHost) -> None:
-    host.answers["/bin/sh"] = (97, b"", b"")
+@pytest.mark.parametrize("answer", [(97, b"", b""), OSError(2, "No such file or directory")])
+def test_nothing_runs_when_the_image_was_closed_meanwhile(connection: image.Connection, inside: FakeImage, answer: tuple[int, bytes, bytes] | OSError) -> None:
+    inside.answer = answer
     with pytest.raises(AnsibleConnectionFailure, match=r"/srv/build/disk\.raw: the image was closed meanwhile"):
         connection.exec_command("true")
 
 
-def test_files_travel_through_commands(connection: image.Connection, host: FakeHost, tmp_path: Path) -> None:
+def test_files_travel_through_commands(connection: image.Connection, host: FakeHost, inside: FakeImage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"content")
     connection.put_file(str(source), "/in side")
-    assert shlex.split(host.calls[0][0][2].partition("; exec ")[2])[-1] == "cat > '/in side'"
-    assert host.calls[0][1] == b"content"
+    assert inside.calls[0][1] == "cat > '/in side'"
+    assert inside.calls[0][3] == b"content"
     connection.fetch_file("/etc/passwd", str(tmp_path / "fetched"))
     assert (tmp_path / "fetched").read_bytes() == b"out"
     connection.close()
     assert host.closed
 
 
-def test_files_that_cannot_be_moved(connection: image.Connection, host: FakeHost, tmp_path: Path) -> None:
+def test_files_that_cannot_be_moved(connection: image.Connection, inside: FakeImage, tmp_path: Path) -> None:
     with pytest.raises(AnsibleFileNotFound, match="there is no such file"):
         connection.put_file(str(tmp_path / "gone"), "/x")
-    host.answers["/bin/sh"] = (1, b"", b"disk full\n")
+    inside.answer = (1, b"", b"disk full\n")
     with pytest.raises(AnsibleConnectionFailure, match=r"Cannot fetch /x from /srv/build/disk\.raw: disk full"):
         connection.fetch_file("/x", str(tmp_path / "y"))
     with pytest.raises(AnsibleConnectionFailure, match=r"to /x inside /srv/build/disk\.raw: disk full"):

@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""A control group of its own for each open image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+
+MOUNTS = Path("/proc/self/mounts")
+# What systemd-nspawn makes below the group that it is started in: one group for itself, one for what runs inside.
+SUPERVISOR, PAYLOAD = "supervisor", "payload"
+TASKS = "hyperscaler-tasks"
+
+
+def hierarchies(mounts: str) -> list[Path]:
+    """Where the hierarchies that systemd uses are mounted: version 2, and on a hybrid host the named one too."""
+    found = []
+    for line in mounts.splitlines():
+        _source, target, kind, options = line.split(" ")[:4]
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(Path(target.replace("\\040", " ")))
+    return found
+
+
+def make(name: str) -> list[Path]:
+    """Make the group of an image in each hierarchy; one that a killed run left is used. Raises ImageError where there is no version 2."""
+    roots = hierarchies(MOUNTS.read_text(encoding="utf-8"))
+    if not any((root / "cgroup.controllers").exists() for root in roots):
+        raise ImageError("Cannot open an image: control groups of version 2 are not mounted on this machine. Mount them, or use a system with systemd.")
+    groups = [root / name for root in roots]
+    for group in groups:
+        try:
+            group.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"Cannot make the control group {group}: {error.strerror}. In a container, give it its own writable control groups.") from error
+    return groups
+
+
+def tasks_of(groups: t.Iterable[Path], owner: int) -> list[Path]:
+    """Make the groups for the commands that enter an image, which belong to the root of its user namespace."""
+    made = [group / PAYLOAD / TASKS for group in groups if (group / PAYLOAD).is_dir()]
+    for group in made:
+        group.mkdir(exist_ok=True)
+        for path in (group, *(group / f"cgroup.{name}" for name in ("procs", "threads", "subtree_control"))):
+            with contextlib.suppress(FileNotFoundError):
+                os.chown(path, owner, owner)
+    return made
+
+
+def remove(groups: t.Iterable[Path]) -> None:
+    """Remove the groups of an image, whose processes have ended."""
+    for group in groups:
+        for folder, _folders, _files in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
