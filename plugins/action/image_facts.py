@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
         try:
             disk_size = human_to_bytes(arguments["disk_size"], default_unit="B")
         except ValueError as error:
-            raise AnsibleActionFail(f"Cannot describe the image: disk_size is {arguments['disk_size']!r}, which is no size ({error}). Give one such as 20G.") from error
+            raise AnsibleActionFail(
+                f"Cannot describe the image: disk_size is {arguments['disk_size']!r}, which is no size ({error}). Give one such as 20G."
+            ) from error
         result: dict[str, t.Any] = self._execute_module(module_name="ansible.builtin.setup", module_args={"gather_subset": SUBSETS}, task_vars=task_vars)
         if result.get("failed"):
             return result

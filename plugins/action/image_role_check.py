@@ -79,13 +79,14 @@ class ActionModule(ActionBase):
         if in_collection:
             return Path(in_collection[1])
         base = Path(self._loader.get_basedir())
-        configured = [Path(folder).expanduser() for folder in constants.DEFAULT_ROLES_PATH]  # type: ignore[attr-defined]
-        for folder in [base / "roles", *configured, *beside, base]:
+        named = [Path(folder).expanduser() for folder in constants.DEFAULT_ROLES_PATH]  # type: ignore[attr-defined]
+        for folder in [base / "roles", *named, *beside, base]:
             if (folder / name).is_dir():
                 return folder / name
         if not beside:
+            searched = ", ".join(str(folder) for folder in [base / "roles", *named])
             raise AnsibleActionFail(
-                f"Cannot build {self._name}: role {name} was not found in a collection or in {', '.join(str(folder) for folder in [base / 'roles', *configured])}. "
-                "Correct image_roles, install the role, or name its folder: write 'roles_path = FOLDER' below [defaults] in ansible.cfg, or set ANSIBLE_ROLES_PATH=FOLDER."
+                f"Cannot build {self._name}: role {name} was not found in a collection or in {searched}. Correct image_roles, install the role, "
+                "or name its folder: write 'roles_path = FOLDER' below [defaults] in ansible.cfg, or set ANSIBLE_ROLES_PATH=FOLDER."
             )
         return None

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
 """Turn facts that were gathered in an opened image into those of the machine that it will be."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import dataclasses
 import re
 import typing as t
 
-# What setup reads in the files of the image or is told by nobody's kernel. Everything else describes the build host, so what is not named here is left out.
+# What setup reads in the files of the image. Everything else describes the build host, so what is not named here is left out.
 OF_THE_IMAGE = frozenset(
     {
         *("architecture", "machine", "system", "userspace_architecture", "userspace_bits"),
@@ -207,8 +208,8 @@ def _has_uuid(mount: t.Mapping[str, t.Any]) -> bool:
 
 
 def _disk(size: int, mounts: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
-    links = {"ids": [], "labels": [], "masters": [], "uuids": []}
-    partitions = {
+    links: dict[str, list[str]] = {"ids": [], "labels": [], "masters": [], "uuids": []}
+    partitions: dict[str, t.Any] = {
         name_of(mount): {
             "holders": [],
             "links": {**links, "uuids": [mount["uuid"]] if _has_uuid(mount) else []},

@@ -14,7 +14,8 @@ author:
 description:
   - Runs M(ansible.builtin.setup) inside an opened image and replaces what describes the build host.
   - The kernel is the newest one in C(/lib/modules), the service manager is systemd, and processors, memory and disk are those of the image.
-  - The network is the one that QEMU gives a guest by default, the boot command line is the one of the boot menu, and hardware is that of a virtual machine under KVM.
+  - The network is the one that QEMU gives a guest by default, the boot command line is the one of the boot menu, and the hardware is that of a virtual
+    machine under KVM.
   - Everything else, such as the distribution and the packages, is what the image has.
 extends_documentation_fragment:
   - hyperscaler.images._attributes

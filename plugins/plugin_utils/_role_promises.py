@@ -30,11 +30,10 @@ def action_of(task: t.Mapping[str, t.Any], *names: str) -> t.Any:
             return value if value is not None else {}
     for key in ("action", "local_action"):
         value = task.get(key)
-        name, _blank, rest = value.partition(" ") if isinstance(value, str) else ("", "", "")
-        if isinstance(value, dict):
-            name, rest = str(value.get("module", "")), value
-        if name and _short(name) in names:
-            return rest
+        if isinstance(value, dict) and _short(str(value.get("module", ""))) in names:
+            return value
+        if isinstance(value, str) and _short(value.partition(" ")[0]) in names:
+            return value.partition(" ")[2]
     return None
 
 
@@ -80,7 +79,7 @@ def refused_arguments(arguments: t.Mapping[str, t.Any]) -> str:
     """The command line arguments that a build refuses, and what to do; empty when there is none."""
     tags = [tag for tag in arguments.get("tags") or () if tag != "all"]
     if tags:
-        return f"--tags {','.join(tags)}: an image that only a part of its tasks has made is no image. Leave tasks out with --skip-tags, which counts as an input."
+        return f"--tags {','.join(tags)}: only a part of its tasks makes no image. Leave tasks out with --skip-tags, which counts as an input."
     if arguments.get("start_at_task"):
         return f"--start-at-task: an image is built from its base, in one go. Leave '{arguments['start_at_task']}' out; what is up to date is not built again."
     return ""

@@ -27,12 +27,12 @@ from pathlib import Path
 from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.playbook.handler import Handler
-from ansible.plugins.loader import action_loader
+from ansible.plugins.action import add_host, pause
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinned
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import ENDING, SYNCHRONIZE, into_itself, refused_arguments
 
 FOR_ALL_HOSTS = ("clear_facts", "clear_host_errors")
-FOR_EACH_HOST = ("ansible.builtin.add_host", "ansible.builtin.pause")
+FOR_EACH_HOST = (add_host, pause)
 # The variable of the loop over image_roles: tasks that see it were reached from a role of the image.
 ROLE = "__image_role"
 # The task behind the last role carries it.
@@ -47,7 +47,7 @@ class StrategyModule(HostPinned):
         self._subject: t.Any = None
         self._reached: dict[str, list[str]] = {}
 
-    def run(self, iterator: t.Any, play_context: t.Any) -> t.Any:
+    def run(self, iterator: t.Any, play_context: t.Any, result: t.Any = 0) -> t.Any:  # noqa: ARG002 (Ansible gives it to the class below only)
         """Run the play."""
         reason = refused_arguments(context.CLIARGS)
         if reason:
@@ -63,10 +63,11 @@ class StrategyModule(HostPinned):
             return state, task
 
         iterator.get_next_task_for_host = next_task
-        with _roles_path(self._inventory._sources), _for_each_host():
+        sources: t.Iterable[str] = self._inventory._sources  # type: ignore[attr-defined] # It is an InventoryManager, which Ansible's hints do not say.
+        with _roles_path(sources), _for_each_host():
             return super().run(iterator, play_context)
 
-    def add_tqm_variables(self, vars: dict[str, t.Any], play: t.Any) -> None:  # noqa: A002 (its name in Ansible)
+    def add_tqm_variables(self, vars: dict[str, t.Any], play: t.Any) -> None:
         """Tell tasks that each image is independent of the others."""
         super().add_tqm_variables(vars, play)
         vars["__image_independent"] = True
@@ -95,7 +96,7 @@ class StrategyModule(HostPinned):
         self._subject = target_host
         action = task._get_meta()
         if action in ENDING and self._is_met(task, iterator, target_host) and self._skip_roles(iterator, target_host):
-            self._display.display(f"{target_host.name}: {action} ended the provisioning", color=constants.COLOR_SKIP)
+            self._display.display(f"{target_host.name}: {action} ended the provisioning")
             return []
         if action not in FOR_ALL_HOSTS:
             return super()._execute_meta(task, play_context, iterator, target_host)
@@ -131,7 +132,7 @@ class StrategyModule(HostPinned):
         return True
 
     def _copy_included_file(self, included_file: t.Any) -> t.Any:
-        copied = super()._copy_included_file(included_file)
+        copied: t.Any = super()._copy_included_file(included_file)
         copied.image_hosts = list(included_file._hosts)
         return copied
 
@@ -145,7 +146,7 @@ class StrategyModule(HostPinned):
                 break
         return processed
 
-    def search_handlers_by_notification(self, notification: str, iterator: t.Any) -> t.Iterator[t.Any]:
+    def search_handlers_by_notification(self, notification: str, iterator: t.Any) -> t.Generator[Handler, None, None]:
         """The handlers of the play and of the roles that the host itself has included."""
         blocks = iterator._play.handlers
         iterator._play.handlers = [block for block in blocks if _is_for(block, self._subject)]
@@ -153,7 +154,7 @@ class StrategyModule(HostPinned):
             found = list(super().search_handlers_by_notification(notification, iterator))
         finally:
             iterator._play.handlers = blocks
-        return iter(found)
+        yield from found
 
 
 def _is_for(block: t.Any, host: t.Any) -> bool:
@@ -170,19 +171,13 @@ def _is_for(block: t.Any, host: t.Any) -> bool:
 @contextlib.contextmanager
 def _for_each_host() -> t.Iterator[None]:
     """Let actions that otherwise run once for all hosts run for the host that meets them."""
-    changed = []
-    for name in FOR_EACH_HOST:
-        action = action_loader.get(name, class_only=True)
-        if action is None:
-            raise AnsibleError(f"Cannot prepare the play: the action {name} was not found.")
-        if action.BYPASS_HOST_LOOP:
-            action.BYPASS_HOST_LOOP = False
-            changed.append(action)
+    for module in FOR_EACH_HOST:
+        module.ActionModule.BYPASS_HOST_LOOP = False
     try:
         yield
     finally:
-        for action in changed:
-            action.BYPASS_HOST_LOOP = True
+        for module in FOR_EACH_HOST:
+            module.ActionModule.BYPASS_HOST_LOOP = True
 
 
 def role_folders(sources: t.Iterable[str], current: Path) -> list[str]:
