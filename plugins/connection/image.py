@@ -38,6 +38,13 @@ options:
     default: {}
     vars:
       - name: image_build_host_variables
+  delegate_to:
+    description:
+      - The host that the task is delegated to, which Ansible says.
+      - A task that is delegated to the controller fails when C(ansible_connection) is a variable of the task and not of its host, because it would run inside.
+    type: str
+    keyword:
+      - name: delegate_to
   pipelining:
     description: Send modules through standard input instead of copying them first.
     type: bool
@@ -52,6 +59,7 @@ import shlex
 import typing as t
 from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
@@ -90,6 +98,7 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         if self._connected:
             return self
+        self._refuse_delegated()
         kind = self.get_option("build_host_connection")
         host = connection_loader.get(f"ansible.builtin.{kind}", self._play_context, os.devnull)
         host.set_options(var_options=self.get_option("build_host_variables") if kind == "ssh" else {})
@@ -104,6 +113,15 @@ class Connection(ConnectionBase):
             ) from error
         self._connected = True
         return self
+
+    def _refuse_delegated(self) -> None:
+        """Fail for a task that belongs on the controller; Ansible gives it the variables of the task, also its connection."""
+        delegate_to = self.get_option("delegate_to")
+        if delegate_to in constants.LOCALHOST:  # type: ignore[attr-defined]
+            raise AnsibleConnectionFailure(
+                f"Cannot run a task that is delegated to {delegate_to}: it would run inside the image, because ansible_connection is a variable of the task. "
+                "Make it a variable of the host, in the inventory or by set_fact; nothing was run."
+            )
 
     def _read_state(self, kind: str, state_file: str) -> bytes:
         """The content of the state file; OSError when it cannot be read."""
