@@ -98,6 +98,9 @@ class StrategyModule(HostPinned):
         if action in ENDING and self._is_met(task, iterator, target_host) and self._skip_roles(iterator, target_host):
             self._display.display(f"{target_host.name}: {action} ended the provisioning")
             return []
+        if action == "flush_handlers" and iterator.is_failed(target_host):
+            # With force_handlers they would run in an image that was closed.
+            _forget_handlers(iterator, target_host)
         if action not in FOR_ALL_HOSTS:
             return super()._execute_meta(task, play_context, iterator, target_host)
         hosts = iterator._play.hosts
@@ -115,7 +118,6 @@ class StrategyModule(HostPinned):
     def _skip_roles(self, iterator: t.Any, host: t.Any) -> bool:
         """Leave out all tasks up to the one behind the last role; nothing changes when there is none."""
         before = iterator.get_host_state(host)
-        handlers = []
         while True:
             state, task = iterator.get_next_task_for_host(host, peek=True)
             if task is None:
@@ -123,12 +125,9 @@ class StrategyModule(HostPinned):
                 return False
             if ROLES_END in task.vars:
                 break
-            handlers += [task] if isinstance(task, Handler) else []
             iterator.set_state_for_host(host.name, state)
-        for handler in handlers:
-            handler.remove_host(host)
         # On a machine, too, what was notified before the end of the play does not run.
-        iterator.get_state_for_host(host.name).handler_notifications.clear()
+        _forget_handlers(iterator, host)
         return True
 
     def _copy_included_file(self, included_file: t.Any) -> t.Any:
@@ -155,6 +154,14 @@ class StrategyModule(HostPinned):
         finally:
             iterator._play.handlers = blocks
         yield from found
+
+
+def _forget_handlers(iterator: t.Any, host: t.Any) -> None:
+    """Run none of the handlers that a host has notified."""
+    iterator.get_state_for_host(host.name).handler_notifications.clear()
+    for handler in iterator.handlers:
+        if handler.is_host_notified(host):
+            handler.remove_host(host)
 
 
 def _is_for(block: t.Any, host: t.Any) -> bool:
