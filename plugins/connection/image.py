@@ -117,7 +117,7 @@ class Connection(ConnectionBase):
     def _refuse_delegated(self) -> None:
         """Fail for a task that belongs on the controller; Ansible gives it the variables of the task, also its connection."""
         delegate_to = self.get_option("delegate_to")
-        if delegate_to in constants.LOCALHOST:  # type: ignore[attr-defined]
+        if delegate_to in constants.LOCALHOST:
             raise AnsibleConnectionFailure(
                 f"Cannot run a task that is delegated to {delegate_to}: it would run inside the image, because ansible_connection is a variable of the task. "
                 "Make it a variable of the host, in the inventory or by set_fact; nothing was run."

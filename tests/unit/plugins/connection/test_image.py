@@ -156,7 +156,7 @@ def test_files_that_cannot_be_moved(connection: image.Connection, inside: FakeIm
 
 def test_a_task_delegated_to_the_controller_does_not_run_inside(connection: image.Connection, options: dict[str, t.Any]) -> None:
     options["delegate_to"] = "localhost"
-    with pytest.raises(AnsibleConnectionFailure, match="delegated to localhost.*nothing was run"):
+    with pytest.raises(AnsibleConnectionFailure, match=r"delegated to localhost.*nothing was run"):
         connection.exec_command("id")
     options["delegate_to"] = "another_image"
     connection._connect()
