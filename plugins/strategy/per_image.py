@@ -27,12 +27,12 @@ from pathlib import Path
 from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.playbook.handler import Handler
-from ansible.plugins.action import add_host, pause
+from ansible.plugins.loader import action_loader
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinned
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import ENDING, SYNCHRONIZE, into_itself, refused_arguments
 
 FOR_ALL_HOSTS = ("clear_facts", "clear_host_errors")
-FOR_EACH_HOST = (add_host, pause)
+FOR_EACH_HOST = ("add_host", "pause")
 # The variable of the loop over image_roles: tasks that see it were reached from a role of the image.
 ROLE = "__image_role"
 # The task behind the last role carries it.
@@ -178,13 +178,15 @@ def _is_for(block: t.Any, host: t.Any) -> bool:
 @contextlib.contextmanager
 def _for_each_host() -> t.Iterator[None]:
     """Let actions that otherwise run once for all hosts run for the host that meets them."""
-    for module in FOR_EACH_HOST:
-        module.ActionModule.BYPASS_HOST_LOOP = False
+    # The loader has classes of its own: those that an import gives are others.
+    actions = [action_loader.get(name, class_only=True) for name in FOR_EACH_HOST]
+    for action in actions:
+        action.BYPASS_HOST_LOOP = False
     try:
         yield
     finally:
-        for module in FOR_EACH_HOST:
-            module.ActionModule.BYPASS_HOST_LOOP = True
+        for action in actions:
+            action.BYPASS_HOST_LOOP = True
 
 
 def role_folders(sources: t.Iterable[str], current: Path) -> list[str]:
