@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
 import typing as t
 from pathlib import Path
 
@@ -16,6 +18,7 @@ MOUNTS = Path("/proc/self/mounts")
 # What systemd-nspawn makes below the group that it is started in: one group for itself, one for what runs inside.
 SUPERVISOR, PAYLOAD = "supervisor", "payload"
 TASKS = "hyperscaler-tasks"
+REMOVE_TIMEOUT = 10.0
 
 
 def hierarchies(mounts: str) -> list[Path]:
@@ -54,8 +57,21 @@ def tasks_of(groups: t.Iterable[Path], owner: int) -> list[Path]:
 
 
 def remove(groups: t.Iterable[Path]) -> None:
-    """Remove the groups of an image, whose processes have ended."""
+    """End what still runs in the groups of an image, and remove them."""
+    deadline = time.monotonic() + REMOVE_TIMEOUT
     for group in groups:
-        for folder, _folders, _files in os.walk(group, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
+        while group.is_dir() and time.monotonic() < deadline:
+            for folder, _folders, _files in os.walk(group, topdown=False):
+                _end_processes(Path(folder))
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+            # A process that was killed leaves its group a moment later, and no event tells of it.
+            if group.is_dir():
+                signal.sigtimedwait([signal.SIGUSR2], 0.01)
+
+
+def _end_processes(group: Path) -> None:
+    with contextlib.suppress(OSError):
+        for pid in (group / "cgroup.procs").read_text(encoding="ascii").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

@@ -4,8 +4,8 @@
 """The process that keeps an image open.
 
 It stays on the build host: it has the lock and the mounts, answers the system calls of tasks, watches the run that opened the image, and
-cleans up when that run ends, however it ends. systemd-nspawn, pasta and the process that enters the image are its children, and the kernel
-ends them when it is killed.
+cleans up when that run ends, however it ends. systemd-nspawn, pasta and the process that enters the image are its children. Its parent, the
+guardian, does nothing but wait: when the keeper is killed it removes what is left, and when the guardian is killed the keeper ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._errors import 
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel import ImageKernel
 from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import KernelAnswers
+from ansible_collections.hyperscaler.images.plugins.module_utils._loop import release_disk
 from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import RESOLVER, inside
 from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import (
     PYTHON,
@@ -45,6 +46,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts im
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan
 
 ENTER, CONTROL, ACTS, LOG, NETWORK = "enter.sock", "control.sock", "acts.jsonl", "keeper.log", "network"
+# systemd-nspawn locks the folder that it is started on.
+NSPAWN_LOCK = ".#root.lck"
 POWER_OFF_TIMEOUT = 60.0
 END_TIMEOUT = 3.0
 
@@ -60,8 +63,10 @@ def hold(plan: RootPlan, state_file: Path, owner: ProcessIdentity | None, lock: 
     pid = os.fork()
     if pid == 0:
         os.close(reading)
+        keeper = Keeper(plan, state_file, owner, cache)
         _become_daemon(log, keep={lock, writing})
-        _keep(Keeper(plan, state_file, owner, cache), writing)
+        _guard(keeper, writing)
+        _keep(keeper, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         answer = stream.read()
@@ -86,6 +91,23 @@ def _become_daemon(log: Path, keep: set[int]) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     close_others(keep)
+
+
+def _guard(keeper: Keeper, writing: int) -> None:
+    """Start the keeper: it returns from here. The guardian never does."""
+    guardian = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _namespace.die_with_parent(signal.SIGTERM)
+        keeper.guardian = guardian
+        return
+    os.close(writing)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(pid, signal.SIGTERM))
+    os.waitpid(pid, 0)
+    keeper.remove_leftovers()
+    os._exit(0)
 
 
 def _keep(keeper: Keeper, writing: int) -> t.NoReturn:
@@ -116,6 +138,7 @@ class Keeper:
     state_file: Path
     owner: ProcessIdentity | None
     cache: tuple[Path, Path] | None
+    guardian: int = 0
     state: dict[str, t.Any] = dataclasses.field(default_factory=dict)
 
     def open(self, stack: contextlib.ExitStack) -> None:
@@ -134,6 +157,7 @@ class Keeper:
         view = self._view()
         self._entrance, descriptor = _entrance.start(self._container.leader, _cgroup.tasks_of(cgroups, first_id), listener, view)
         listener.close()
+        stack.callback(_end_child, self._entrance)
         self._control = self._listen(CONTROL, stack)
         self._join_host_name()
         self._place(ACTS).write_text("", encoding="utf-8")
@@ -195,11 +219,12 @@ class Keeper:
         os.close(descriptor)
 
     def _write_state(self) -> None:
-        first, keeper = ProcessIdentity.of(self._container.leader), ProcessIdentity.of(os.getpid())
+        first, keeper = ProcessIdentity.of(self._container.leader), ProcessIdentity.of(self.guardian)
         self.state = {
             "path": str(self.plan.disk),
             "device": self.plan.device,
             "init": self.plan.init,
+            "cgroup": self._name(),
             "first": first.to_dict() if first else None,
             "keeper": keeper.to_dict() if keeper else None,
             "owner": self.owner.to_dict() if self.owner else None,
@@ -222,7 +247,8 @@ class Keeper:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-        watched: list[t.Any] = [self._answers.descriptor, self._control, self._reboots, waker, os.pidfd_open(self._container.supervisor)]
+        children = [os.pidfd_open(pid) for pid in (self._container.supervisor, self._entrance)]
+        watched: list[t.Any] = [self._answers.descriptor, self._control, self._reboots, waker, *children]
         if self.owner is not None and self.owner.local:
             descriptor = self.owner.open_pidfd()
             if descriptor is None:
@@ -302,11 +328,26 @@ class Keeper:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._container.supervisor, 0)
 
+    def remove_leftovers(self) -> None:
+        """Remove what a keeper that was killed could not; after an orderly end there is nothing."""
+        groups = [root / self._name() for root in _cgroup.hierarchies(_cgroup.MOUNTS.read_text(encoding="utf-8"))]
+        _cgroup.remove(groups)
+        for name in (ENTER, CONTROL, NETWORK, self.state_file.name, NSPAWN_LOCK):
+            self._place(name).unlink(missing_ok=True)
+        with contextlib.suppress(ImageError):
+            release_disk(self.plan.disk)
+
     def _put_away(self) -> None:
         self.state_file.unlink(missing_ok=True)
         if self.cache:
             with contextlib.suppress(OSError):
                 collect(*self.cache)
+
+
+def _end_child(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _source_of(module: t.Any) -> bytes:

@@ -155,6 +155,10 @@ root:
       description: What process 1 is, V(none) or V(systemd).
       type: str
       returned: when open
+    cgroup:
+      description: The name of its control group.
+      type: str
+      returned: when open
     failed_units:
       description: The units that failed when systemd started.
       type: list
