@@ -38,6 +38,13 @@ options:
     default: {}
     vars:
       - name: image_build_host_variables
+  delegate_to:
+    description:
+      - The host that the task is delegated to, which Ansible says.
+      - A task that is delegated to the controller fails when C(ansible_connection) is a variable of the task and not of its host, because it would run inside.
+    type: str
+    keyword:
+      - name: delegate_to
   pipelining:
     description: Send modules through standard input instead of copying them first.
     type: bool
@@ -52,6 +59,7 @@ import shlex
 import typing as t
 from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
@@ -83,13 +91,14 @@ class Connection(ConnectionBase):
         super().__init__(play_context, new_stdin, *args, **kwargs)
         self._build_host: ConnectionBase | None = None
         self._state: dict[str, t.Any] = {}
-        self._become: list[str] = []
+        self._sudo: list[str] = []
         self._direct = False
         self._task = str(kwargs.get("task_uuid") or "")
 
     def _connect(self) -> Connection:
         if self._connected:
             return self
+        self._refuse_delegated()
         kind = self.get_option("build_host_connection")
         host = connection_loader.get(f"ansible.builtin.{kind}", self._play_context, os.devnull)
         host.set_options(var_options=self.get_option("build_host_variables") if kind == "ssh" else {})
@@ -105,14 +114,23 @@ class Connection(ConnectionBase):
         self._connected = True
         return self
 
+    def _refuse_delegated(self) -> None:
+        """Fail for a task that belongs on the controller; Ansible gives it the variables of the task, also its connection."""
+        delegate_to = self.get_option("delegate_to")
+        if delegate_to in constants.LOCALHOST:
+            raise AnsibleConnectionFailure(
+                f"Cannot run a task that is delegated to {delegate_to}: it would run inside the image, because ansible_connection is a variable of the task. "
+                "Make it a variable of the host, in the inventory or by set_fact; nothing was run."
+            )
+
     def _read_state(self, kind: str, state_file: str) -> bytes:
         """The content of the state file; OSError when it cannot be read."""
         self._direct = kind == "local" and os.geteuid() == 0
         if self._direct:
             # Every task reads it: this way none starts processes for that.
             return Path(state_file).read_bytes()
-        self._become = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
-        rc, out, err = self._on_build_host([*self._become, "cat", "--", state_file])
+        self._sudo = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
+        rc, out, err = self._on_build_host([*self._sudo, "cat", "--", state_file])
         if rc != 0:
             raise OSError(rc, err.decode("utf-8", errors="replace").strip())
         return out
@@ -136,7 +154,7 @@ class Connection(ConnectionBase):
             except OSError:
                 return _enter.NOT_OPEN, b"", b""
         program = str(Path(socket).with_name(_enter.PROGRAM))
-        return self._on_build_host([*self._become, *_enter.PYTHON, program, socket, json.dumps(self._environment()), command], stdin)
+        return self._on_build_host([*self._sudo, *_enter.PYTHON, program, socket, json.dumps(self._environment()), command], stdin)
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: ARG002 (Ansible gives it)
         """Run a command inside the image; its exit code, output and errors are returned."""

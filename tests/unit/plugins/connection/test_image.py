@@ -54,7 +54,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 def options(tmp_path: Path) -> dict[str, t.Any]:
     state = tmp_path / "root.json"
     state.write_text(json.dumps(STATE), encoding="utf-8")
-    return {"state_file": str(state), "build_host_connection": "local", "build_host_variables": {"ansible_port": 2222}}
+    return {"state_file": str(state), "build_host_connection": "local", "build_host_variables": {"ansible_port": 2222}, "delegate_to": None}
 
 
 @pytest.fixture
@@ -152,3 +152,11 @@ def test_files_that_cannot_be_moved(connection: image.Connection, inside: FakeIm
         connection.fetch_file("/x", str(tmp_path / "y"))
     with pytest.raises(AnsibleConnectionFailure, match=r"to /x inside /srv/build/disk\.raw: disk full"):
         connection.put_file(__file__, "/x")
+
+
+def test_a_task_delegated_to_the_controller_does_not_run_inside(connection: image.Connection, options: dict[str, t.Any]) -> None:
+    options["delegate_to"] = "localhost"
+    with pytest.raises(AnsibleConnectionFailure, match=r"delegated to localhost.*nothing was run"):
+        connection.exec_command("id")
+    options["delegate_to"] = "another_image"
+    connection._connect()
