@@ -45,7 +45,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._open_files imp
 from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import (
     PYTHON,
     REBOOT,
-    REBOOT_UNITS,
+    UNITS,
     Machine,
     View,
     command_line,
@@ -219,7 +219,7 @@ class Keeper:
         release, version = ImageKernel(root).newest()
         menu = root / "boot/grub/grub.cfg"
         line = command_line(menu.read_text(encoding="utf-8", errors="replace")) if menu.is_file() else ""
-        files = {"/run/systemd/network/10-hyperscaler.network": _outgoing.NETWORKD, **REBOOT_UNITS} if self.plan.init == "systemd" else {}
+        files = {"/run/systemd/network/10-hyperscaler.network": _outgoing.NETWORKD, **UNITS} if self.plan.init == "systemd" else {}
         if self._mounts.resolver is None:
             files[f"/{inside(root, RESOLVER).relative_to(root)}"] = self.plan.resolver
         texts = machine_texts(Machine(self.plan.cpus, self.plan.memory, line), release, version)
