@@ -75,3 +75,13 @@ def _end_processes(group: Path) -> None:
         for pid in (group / "cgroup.procs").read_text(encoding="ascii").split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def processes_of_tasks(name: str) -> list[int]:
+    """The processes that tasks started and that still run."""
+    found = []
+    for root in hierarchies(MOUNTS.read_text(encoding="utf-8")):
+        file = root / name / PAYLOAD / TASKS / "cgroup.procs"
+        if file.is_file():
+            found += [int(pid) for pid in file.read_text(encoding="ascii").split()]
+    return sorted(set(found))

@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 import typing as t
 from pathlib import Path
 
@@ -38,13 +39,13 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._digest import 
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel import ImageKernel
-from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import KernelAnswers
+from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import WATCHES, KernelAnswers
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import release_disk
 from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import RESOLVER, inside
 from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import (
     PYTHON,
     REBOOT,
-    REBOOT_UNITS,
+    UNITS,
     Machine,
     View,
     command_line,
@@ -159,8 +160,10 @@ class Keeper:
         self._mounts = mount_image(self.plan, first_id)
         cgroups = _cgroup.make(self._name())
         stack.callback(_cgroup.remove, cgroups)
-        argv = _container.arguments(self.plan.mount_point, self._name(), first_id, self._mounts.binds, self.plan.init)
+        argv = _container.arguments(self.plan.mount_point, self._name(), first_id, self._mounts.binds, self.plan.init, WATCHES)
         self._container = _container.start(argv, self._place(""), cgroups, 2)
+        kernel, leader, calls = ImageKernel(self.plan.mount_point), self._container.leader, self._container.calls
+        self._services = KernelAnswers(calls, leader, kernel) if calls else None
         stack.callback(self._end_container, signal.SIGKILL, 10.0)
         self._connect(stack)
         listener = self._listen(ENTER, stack)
@@ -172,7 +175,7 @@ class Keeper:
         self._join_host_name()
         self._place(ACTS).write_text("", encoding="utf-8")
         self._place(_enter.PROGRAM).write_bytes(_source_of(_enter))
-        self._answers = KernelAnswers(descriptor, self._container.leader, ImageKernel(self.plan.mount_point), self._place(ACTS))
+        self._answers = KernelAnswers(descriptor, leader, kernel, self._place(ACTS))
         # Open for writing too, so that it does not end when a writer does.
         self._reboots = os.open(f"/proc/{self._container.leader}/root{REBOOT[self.plan.init]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._settle()
@@ -216,7 +219,7 @@ class Keeper:
         release, version = ImageKernel(root).newest()
         menu = root / "boot/grub/grub.cfg"
         line = command_line(menu.read_text(encoding="utf-8", errors="replace")) if menu.is_file() else ""
-        files = {"/run/systemd/network/10-hyperscaler.network": _outgoing.NETWORKD, **REBOOT_UNITS} if self.plan.init == "systemd" else {}
+        files = {"/run/systemd/network/10-hyperscaler.network": _outgoing.NETWORKD, **UNITS} if self.plan.init == "systemd" else {}
         if self._mounts.resolver is None:
             files[f"/{inside(root, RESOLVER).relative_to(root)}"] = self.plan.resolver
         texts = machine_texts(Machine(self.plan.cpus, self.plan.memory, line), release, version)
@@ -258,20 +261,25 @@ class Keeper:
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)
         children = [os.pidfd_open(pid) for pid in (self._container.supervisor, self._entrance)]
-        watched: list[t.Any] = [self._answers.descriptor, self._control, self._reboots, waker, *children]
+        ends = [waker, *children]
         if self.owner is not None and self.owner.local:
             descriptor = self.owner.open_pidfd()
             if descriptor is None:
                 return
-            watched.append(descriptor)
+            ends.append(descriptor)
+        answers = {each.descriptor: each for each in (self._answers, self._services) if each}
+        watched: list[t.Any] = [*answers, self._control, self._reboots, *ends]
         while True:
             ready = select.select(watched, [], [])[0]
-            if self._answers.descriptor in ready:
-                self._answers.answer_next()
-            elif self._reboots in ready:
+            # First: where nobody is left who could ask, answers are ready for ever.
+            if not set(ends).isdisjoint(ready):
+                return
+            for descriptor in set(answers).intersection(ready):
+                answers[descriptor].answer_next()
+            if self._reboots in ready:
                 os.read(self._reboots, 4096)
                 self._answers.reboot()
-            elif self._control not in ready or self._obey():
+            if self._control in ready and self._obey():
                 return
 
     def _obey(self) -> bool:
@@ -320,7 +328,7 @@ class Keeper:
 
     def _end_tasks(self) -> None:
         """Give what tasks left running a moment to end by itself."""
-        left = [identity for pid in _tasks(self._name()) if pid != self._entrance and (identity := ProcessIdentity.of(pid))]
+        left = [identity for pid in _cgroup.processes_of_tasks(self._name()) if pid != self._entrance and (identity := ProcessIdentity.of(pid))]
         for identity in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(identity.pid, signal.SIGTERM)
@@ -328,7 +336,7 @@ class Keeper:
             identity.wait(END_TIMEOUT)
 
     def _end_container(self, number: int, timeout: float) -> None:
-        """End process 1 of the image with this signal and wait for systemd-nspawn; what the image asks of the kernel meanwhile is answered."""
+        """End process 1 of the image with this signal and wait for systemd-nspawn."""
         supervisor = ProcessIdentity.of(self._container.supervisor)
         if supervisor is None:
             return
@@ -336,12 +344,22 @@ class Keeper:
             os.kill(self._container.leader, number)
         descriptor = supervisor.open_pidfd()
         if descriptor is not None:
-            while select.select([descriptor], [], [], timeout)[0] == []:
+            while not self._ends(descriptor, timeout):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._container.leader, signal.SIGKILL)
             os.close(descriptor)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._container.supervisor, 0)
+
+    def _ends(self, descriptor: int, timeout: float) -> bool:
+        """Whether a process ends in time; services are answered meanwhile."""
+        until = time.monotonic() + timeout
+        while True:
+            watched = [descriptor, *([self._services.descriptor] if self._services else [])]
+            ready = select.select(watched, [], [], max(0.0, until - time.monotonic()))[0]
+            if descriptor in ready or not ready or not self._services:
+                return descriptor in ready
+            self._services.answer_next()
 
     def remove_leftovers(self) -> None:
         """Remove what a keeper that was killed could not; after an orderly end there is nothing."""
@@ -368,16 +386,6 @@ def _end_child(pid: int) -> None:
 def _source_of(module: t.Any) -> bytes:
     """The text of a module, which may lie in an archive while Ansible runs."""
     return bytes(module.__loader__.get_data(module.__file__))
-
-
-def _tasks(name: str) -> list[int]:
-    """The processes that tasks started and that still run."""
-    found = []
-    for root in _cgroup.hierarchies(_cgroup.MOUNTS.read_text(encoding="utf-8")):
-        file = root / name / _cgroup.PAYLOAD / _cgroup.TASKS / "cgroup.procs"
-        if file.is_file():
-            found += [int(pid) for pid in file.read_text(encoding="ascii").split()]
-    return sorted(set(found))
 
 
 def _remove(path: Path) -> None:

@@ -44,12 +44,15 @@ WATCHES = (
 
 @dataclasses.dataclass
 class KernelAnswers:
-    """Answers the system calls of an open image. ``leader`` is its process 1, ``log`` the file that gets one JSON line for each act."""
+    """Answers the system calls of an open image. ``leader`` is its process 1, ``log`` the file that gets one JSON line for each act.
+
+    Services have no log: they do the same again when the image is booted.
+    """
 
     descriptor: int
     leader: int
     kernel: ImageKernel
-    log: Path
+    log: Path | None = None
 
     def __post_init__(self) -> None:
         """Learn the numbers of the watched calls."""
@@ -92,6 +95,8 @@ class KernelAnswers:
 
     def _note(self, kind: str, what: str, pid: int) -> None:
         """Write down an act that takes effect at boot only, or that was refused."""
+        if self.log is None:
+            return
         line = json.dumps({"kind": kind, "what": what, "task": _task_of(pid)})
         if line not in self._noted:
             self._noted.add(line)
@@ -199,6 +204,9 @@ class KernelAnswers:
         return 0
 
     def _mount(self, call: Call) -> int | None:
+        # systemd itself copes with what it cannot mount. Mount units use a program.
+        if call.pid == self.leader:
+            return None
         kind = _system_calls.read_text(call, call.arguments[2]) if not call.arguments[3] & CHANGES else ""
         if kind.split(".")[0] in MOUNTABLE:
             return None

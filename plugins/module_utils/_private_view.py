@@ -56,6 +56,27 @@ Type=oneshot
 ExecStart=/bin/sh -c 'echo reboot >{PLACE / "reboot"}'
 """,
 }
+_STOOD_IN = """[Service]
+ExecStartPre=
+ExecStart=
+ExecStart=/bin/true
+ExecStop=
+ExecStopPost=
+ExecReload=
+"""
+_ANYWHERE = "[Unit]\nConditionVirtualization=\n"
+_NOWHERE = "[Unit]\nConditionVirtualization=no\n"
+# Units whose kernel part belongs to the build host count as started, and one that refuses a container starts: roles expect it.
+DROP_INS = {
+    "audit-rules.service": _STOOD_IN,
+    "auditd.service": "[Service]\nType=exec\nPIDFile=\nExecStart=\nExecStart=/bin/sleep infinity\n",
+    "proc-fs-nfsd.mount": _NOWHERE,
+    "nfsdcld.service": _NOWHERE,
+    "nfs-idmapd.service": _NOWHERE,
+    "nfs-server.service": _STOOD_IN,
+    "systemd-timesyncd.service": _ANYWHERE,
+}
+UNITS = {**REBOOT_UNITS, **{f"/run/systemd/system/{unit}.d/hyperscaler.conf": text for unit, text in DROP_INS.items()}}
 # Settings of Debian's kernel that the kernel of a build host may lack; roles set them.
 DEBIAN_SETTINGS = {"kernel/unprivileged_userns_clone": "1", "kernel/yama/ptrace_scope": "0", "dev/tty/ldisc_autoload": "1", "kernel/kexec_load_disabled": "0"}
 # ip_forward sets the ones for each interface, and the key is made at random when it is first read.

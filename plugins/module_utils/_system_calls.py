@@ -9,12 +9,16 @@ systemd needs too, knows the numbers of the calls on each architecture.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import errno
 import fcntl
 import os
+import select
 import struct
+import tempfile
+import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ToolError
 
@@ -72,6 +76,21 @@ def number_of(name: str) -> int:
 
 def install(watches: tuple[Watch, ...]) -> int:
     """Hand these calls of the calling process and of all that it starts to whoever reads the file descriptor that is returned."""
+    with _filter(watches) as context:
+        _require(library().seccomp_load(context))
+        return int(library().seccomp_notify_fd(context))
+
+
+def compiled(watches: tuple[Watch, ...]) -> bytes:
+    """The filter of these calls as the kernel takes it."""
+    with _filter(watches) as context, tempfile.TemporaryFile() as stream:
+        _require(library().seccomp_export_bpf(context, stream.fileno()))
+        stream.seek(0)
+        return stream.read()
+
+
+@contextlib.contextmanager
+def _filter(watches: tuple[Watch, ...]) -> t.Iterator[ctypes.c_void_p]:
     seccomp = library()
     seccomp.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(ACT_ALLOW)))
@@ -86,10 +105,23 @@ def install(watches: tuple[Watch, ...]) -> int:
                 comparisons = (Comparison * 1)(Comparison(watch.argument, COMPARE_MASKED, watch.mask, watch.value))
                 count = 1 if watch.mask else 0
                 _require(seccomp.seccomp_rule_add_array(context, ctypes.c_uint32(ACT_NOTIFY), number, ctypes.c_uint(count), comparisons))
-        _require(seccomp.seccomp_load(context))
-        return int(seccomp.seccomp_notify_fd(context))
+        yield context
     finally:
         seccomp.seccomp_release(context)
+
+
+def take(pid: int, number: int) -> int:
+    """A copy of a file descriptor of another process; raises OSError when that is not possible."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        taken = int(ctypes.CDLL(None, use_errno=True).syscall(number_of("pidfd_getfd"), pidfd, number, 0))
+        if taken < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, f"take a file descriptor: {os.strerror(error)}")
+        os.set_inheritable(taken, False)
+        return taken
+    finally:
+        os.close(pidfd)
 
 
 def _require(result: int) -> None:
@@ -98,7 +130,12 @@ def _require(result: int) -> None:
 
 
 def receive(descriptor: int) -> Call | None:
-    """The next call that waits; None when its process was interrupted meanwhile."""
+    """The next call that waits; None when its process was interrupted meanwhile or no process is left."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    # When the last process with the filter has ended, there is nothing to read, and reading would wait for ever.
+    if not any(event & select.POLLIN for _number, event in poll.poll(0)):
+        return None
     buffer = bytearray(NOTIFICATION.size)
     try:
         fcntl.ioctl(descriptor, RECEIVE, buffer)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import Machine, command_line, machine_texts, read_settings
+from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import REBOOT_UNITS, UNITS, Machine, command_line, machine_texts, read_settings
 
 MENU = """
 menuentry 'Debian' {
@@ -56,3 +56,15 @@ def test_settings_are_read_by_their_keys(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert read_settings(tmp_path) == {"vm.swappiness": "7", "net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "2"}
+
+
+def test_units_that_need_a_kernel_of_their_own_count_as_started() -> None:
+    assert "ExecStart=\nExecStart=/bin/true\n" in UNITS["/run/systemd/system/nfs-server.service.d/hyperscaler.conf"]
+    assert "PIDFile=\n" in UNITS["/run/systemd/system/auditd.service.d/hyperscaler.conf"]
+    # An unmet condition does not fail the units that require this one.
+    assert UNITS["/run/systemd/system/proc-fs-nfsd.mount.d/hyperscaler.conf"] == "[Unit]\nConditionVirtualization=no\n"
+
+
+def test_a_unit_that_refuses_a_container_starts() -> None:
+    assert UNITS["/run/systemd/system/systemd-timesyncd.service.d/hyperscaler.conf"] == "[Unit]\nConditionVirtualization=\n"
+    assert REBOOT_UNITS.items() <= UNITS.items()
