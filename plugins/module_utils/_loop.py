@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError
 
 
 def attach_disk(path: Path, table: PartitionTable, *, read_only: bool = False) -> str:
@@ -44,8 +45,10 @@ def partition_node(device: str, number: int) -> str:
 
 
 def release_when_unused(device: str) -> None:
-    """Let the kernel detach a loop device as soon as nothing has it open."""
-    Command("losetup", reason="detach disk images").run("--detach", device, attempt=f"detach {device}")
+    """Let the kernel detach a loop device as soon as nothing has it open; one that was detached already is no error."""
+    done = Command("losetup", reason="detach disk images").run("--detach", device, attempt=f"detach {device}", accepted=(0, 1))
+    if done.rc != 0 and Path("/sys/block", Path(device).name, "loop/backing_file").exists():
+        raise CommandError(f"Cannot detach {device}: {done.stderr.strip()}. Something else uses it: look at losetup.", cmd=list(done.argv), rc=done.rc)
 
 
 def attached_devices(path: Path) -> list[str]:

@@ -29,7 +29,8 @@ FACTS = {
 }
 # Names that are put together while the image is built: lookups of names, and subscripts that are no plain text.
 LOOKED_UP = re.compile(
-    r"\b(?:lookup|query|q)\s*\(\s*['\"](?:ansible\.builtin\.(?:vars|varnames)|vars|varnames|hyperscaler\.images\.image_variables)['\"]|\bwith_(?:varnames|vars)\b"
+    r"\b(?:lookup|query|q)\s*\(\s*['\"](?:ansible\.builtin\.(?:vars|varnames)|vars|varnames|hyperscaler\.images\.image_variables)['\"]"
+    r"|\bwith_(?:varnames|vars)\b"
 )
 COMPUTED = re.compile(r"(?<![\w.'\"-])vars\s*(?:\[(?!\s*(['\"])\w+\1\s*\])|\.(?:get|items|keys|values)\b|-?\}\})|\{[{%][^}]*(?<![\w.'\"-])vars\s*[,)|]")
 # A second subscript of hostvars that is no plain text, or all of a host at once.

@@ -71,12 +71,13 @@ class FakeImage:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.answer: tuple[int, bytes, bytes] | OSError = (0, b"out", b"")
+        self.answer = (0, b"out", b"")
+        self.error: OSError | None = None
 
     def run(self, socket: str, command: str, environment: dict[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
         self.calls.append((socket, command, environment, stdin))
-        if isinstance(self.answer, OSError):
-            raise self.answer
+        if self.error:
+            raise self.error
         return self.answer
 
 
@@ -125,9 +126,9 @@ def test_nothing_runs_when_the_image_is_not_open(connection: image.Connection, h
     assert all(argv[0] != "/usr/bin/python3" for argv, _stdin in host.calls)
 
 
-@pytest.mark.parametrize("answer", [(97, b"", b""), OSError(2, "No such file or directory")])
-def test_nothing_runs_when_the_image_was_closed_meanwhile(connection: image.Connection, inside: FakeImage, answer: tuple[int, bytes, bytes] | OSError) -> None:
-    inside.answer = answer
+@pytest.mark.parametrize("error", [None, OSError(2, "No such file or directory")])
+def test_nothing_runs_when_the_image_was_closed_meanwhile(connection: image.Connection, inside: FakeImage, error: OSError | None) -> None:
+    inside.answer, inside.error = (97, b"", b""), error
     with pytest.raises(AnsibleConnectionFailure, match=r"/srv/build/disk\.raw: the image was closed meanwhile"):
         connection.exec_command("true")
 
