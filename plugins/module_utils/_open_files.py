@@ -14,7 +14,14 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._command import
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 
 POLICY = "usr/sbin/policy-rc.d"
-POLICY_TEXT = "#!/bin/sh\n# While the image is open, a service starts when a role starts it, and not by itself.\nexit 101\n"
+# A package that is removed or replaced stops what a role has started, as on a live machine.
+POLICY_TEXT = """#!/bin/sh
+# While the image is open, a service starts when a role starts it, and not by itself.
+case $2 in
+  stop | force-stop) [ ! -d /run/systemd/system ] || exit 0 ;;
+esac
+exit 101
+"""
 RESOLVER = "etc/resolv.conf"
 RUN = "run/hyperscaler"
 APT_CONF = f"/{RUN}/apt.conf"

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import Resolver, apt_conf, create, inside
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import POLICY_TEXT, Resolver, apt_conf, create, inside
 
 
 def test_links_stay_below_the_root(tmp_path: Path) -> None:
@@ -77,3 +78,10 @@ def test_a_resolver_in_memory_needs_no_place_on_the_disk(tmp_path: Path, target:
     (tmp_path / "etc/resolv.conf").symlink_to(target)
     assert Resolver.place(tmp_path, "nameserver 10.0.2.3\n") is None
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("action", "systemd", "code"), [("start", True, 101), ("restart", True, 101), ("stop", True, 0), ("stop", False, 101)])
+def test_packages_may_only_stop_a_service_and_only_where_one_can_run(tmp_path: Path, action: str, systemd: bool, code: int) -> None:
+    script = tmp_path / "policy-rc.d"
+    script.write_text(POLICY_TEXT.replace("/run/systemd/system", str(tmp_path if systemd else tmp_path / "none")))
+    assert subprocess.run(["sh", script, "redis-server", action], check=False).returncode == code
