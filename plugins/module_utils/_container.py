@@ -126,7 +126,7 @@ def start(argv: t.Sequence[str], folder: Path, cgroups: t.Sequence[Path], log: i
             "systemd-nspawn",
             reason="open an image",
             package="systemd-container",
-            environment={"NOTIFY_SOCKET": str(notify), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_TMPFS_TMP": "1"},
+            environment={"NOTIFY_SOCKET": str(notify), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
         supervisor = nspawn.spawn(*argv, stdin=go_read, stdout=up_write, stderr=log, prepare=lambda: _prepare(cgroups))
         os.close(go_read)

@@ -11,9 +11,6 @@ import os
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWPID = 0x20000000
 MNT_DETACH = 2
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -91,8 +88,3 @@ def unmount_lazily(path: Path) -> None:
 def unmount(path: Path) -> None:
     """Unmount; fails when it is in use."""
     _require(_libc().umount2(os.fsencode(path), ctypes.c_int(0)), f"unmount {path}")
-
-
-def namespace_of(pid: int, kind: str) -> str:
-    """The identity of a namespace, for instance ``mnt:[4026532208]``."""
-    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
