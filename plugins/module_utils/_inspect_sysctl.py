@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import re
@@ -13,6 +12,7 @@ import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, warning
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._sysctl import normal_key, normal_value
 
 SETTING_LOST = warning(
     "kernel.setting_lost",
@@ -34,23 +34,6 @@ class Assignment:
     key: str
     value: str | None
     file: str
-
-
-def normal_key(key: str) -> str:
-    """A key as the path below /proc/sys: when the first separator is a dot, dots and slashes change places."""
-    first = re.search(r"[./]", key)
-    return key if first is None or first.group() == "/" else key.translate(str.maketrans("./", "/."))
-
-
-def normal_value(value: str) -> tuple[int | str, ...]:
-    """A value such that two spellings of what the kernel reads as the same are equal."""
-    return tuple(_word(word) for word in value.split())
-
-
-def _word(word: str) -> int | str:
-    with contextlib.suppress(ValueError):
-        return int(word, 8 if re.fullmatch(r"-?0[0-7]+", word) else 0)
-    return word
 
 
 def parse_settings(text: str, file: str) -> t.Iterator[Assignment]:

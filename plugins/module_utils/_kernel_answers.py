@@ -9,6 +9,7 @@ would change the build host or is refused there, and a live machine would do it:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -27,7 +28,9 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._system_calls i
 FORMAT_MASK, BLOCK_NODE, CHARACTER_NODE = 0o170000, 0o060000, 0o020000
 FIELD = 65
 # Mount flags of sys/mount.h: what changes a mount that is there, and needs no file system.
-CHANGES = 0x20 | 0x1000 | 0x2000 | 0x20000 | 0x40000 | 0x80000 | 0x100000
+REMOUNT, BIND = 0x20, 0x1000
+CHANGES = REMOUNT | BIND | 0x2000 | 0x20000 | 0x40000 | 0x80000 | 0x100000
+MOUNT_OPTIONS = {0x1: "ro", 0x2: "nosuid", 0x4: "nodev", 0x8: "noexec", 0x400: "noatime", 0x800: "nodiratime", 0x200000: "relatime"}
 # What the root of a user namespace may mount; any other file system needs a device, a server or a kernel of its own.
 MOUNTABLE = frozenset({"", "tmpfs", "ramfs", "proc", "sysfs", "devpts", "mqueue", "overlay", "cgroup", "cgroup2", "bpf", "fuse", "fuseblk", "none"})
 CLOCK_REALTIME = 0
@@ -36,6 +39,8 @@ MODULE_NAME = re.compile(rb"\0name=([\w-]+)\0")
 WATCHES = (
     *(Watch(name) for name in ("uname", "init_module", "finit_module", "delete_module", "swapon", "swapoff", "settimeofday", "adjtimex")),
     *(Watch(name) for name in ("clock_adjtime", "reboot", "kexec_load", "kexec_file_load", "syslog", "mount", "fsopen")),
+    # libmount asks whether the call exists, on no file.
+    Watch("mount_setattr", 0, 0xFFFFFFFF, 0xFFFFFFFF),
     Watch("clock_settime", 0, 0xFFFFFFFF, CLOCK_REALTIME),
     *(Watch("mknod", 1, FORMAT_MASK, kind) for kind in (BLOCK_NODE, CHARACTER_NODE)),
     *(Watch("mknodat", 2, FORMAT_MASK, kind) for kind in (BLOCK_NODE, CHARACTER_NODE)),
@@ -74,6 +79,7 @@ class KernelAnswers:
             "syslog": self._kernel_log,
             "mount": self._mount,
             "fsopen": self._fsopen,
+            "mount_setattr": self._mount_setattr,
             "mknod": self._mknod,
             "mknodat": self._mknod,
         }
@@ -207,21 +213,42 @@ class KernelAnswers:
         # systemd itself copes with what it cannot mount. Mount units use a program.
         if call.pid == self.leader:
             return None
-        kind = _system_calls.read_text(call, call.arguments[2]) if not call.arguments[3] & CHANGES else ""
+        flags = call.arguments[3]
+        if flags & (REMOUNT | BIND) == REMOUNT:
+            return self._remount(call, self._path(call, call.arguments[1]), flags)
+        kind = _system_calls.read_text(call, call.arguments[2]) if not flags & CHANGES else ""
         if kind.split(".")[0] in MOUNTABLE:
             return None
         source, target = _system_calls.read_text(call, call.arguments[0]), self._path(call, call.arguments[1])
         try:
             # As on a live machine, what is written there now does not get into the image.
-            enter = ("nsenter", f"--target={self.leader}", "--user", "--mount", "--root", "--wd")
-            Command("mount", reason="mount file systems", prefix=enter).run("-t", "tmpfs", "--", source or "none", target, attempt=f"cover {target}")
+            self._mount_program("-t", "tmpfs", "--", source or "none", target, attempt=f"cover {target}")
         except ImageError:
             return None
         self._note("mount", f"{source} at {target}", call.pid)
         return 0
 
+    def _remount(self, call: Call, target: str, flags: int) -> int | None:
+        """Change the mount alone: file systems below it belong to the build host, and keep their own options."""
+        if not os.path.ismount(self._file(target)):
+            return None
+        options = ["rw", *(name for bit, name in MOUNT_OPTIONS.items() if flags & bit)]
+        # Options that the build host requires, such as nodev, cannot be taken away.
+        with contextlib.suppress(ImageError):
+            self._mount_program("--options", f"remount,bind,{','.join(options)}", "--", target, attempt=f"remount {target}")
+        self._note("mount", f"{target} with {','.join(options[1:]) or 'rw'}", call.pid)
+        return 0
+
+    def _mount_program(self, *arguments: str, attempt: str) -> None:
+        enter = ("nsenter", f"--target={self.leader}", "--user", "--mount", "--root", "--wd")
+        Command("mount", reason="mount file systems", prefix=enter).run(*arguments, attempt=attempt)
+
+    def _mount_setattr(self, _call: Call) -> int:
+        """Without the newer calls, programs use mount, which says in one piece what is wanted."""
+        return errno.ENOSYS
+
     def _fsopen(self, call: Call) -> int | None:
-        """Without the newer calls, programs use mount, which says where."""
+        """As with mount_setattr."""
         return None if _system_calls.read_text(call, call.arguments[0]).split(".")[0] in MOUNTABLE else errno.ENOSYS
 
     def _mknod(self, call: Call) -> None:

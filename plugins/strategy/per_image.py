@@ -68,9 +68,10 @@ class StrategyModule(HostPinned):
             return super().run(iterator, play_context)
 
     def add_tqm_variables(self, vars: dict[str, t.Any], play: t.Any) -> None:
-        """Tell tasks that each image is independent of the others."""
+        """Tell tasks that each image is independent of the others, and where roles are searched for."""
         super().add_tqm_variables(vars, play)
         vars["__image_independent"] = True
+        vars["__image_roles_path"] = list(constants.DEFAULT_ROLES_PATH)  # type: ignore[attr-defined]
 
     def _queue_task(self, host: t.Any, task: t.Any, task_vars: dict[str, t.Any], play_context: t.Any) -> None:
         if ROLE in task_vars:
