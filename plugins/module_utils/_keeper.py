@@ -251,7 +251,8 @@ class Keeper:
     def _environment(self) -> dict[str, str]:
         """What commands inside are given besides the usual variables."""
         root = Path(f"/proc/{self._container.leader}/root")
-        found = {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
+        found = dict(self.plan.environment)
+        found |= {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
         return found if self.plan.init == "systemd" else {**found, "SYSTEMD_OFFLINE": "1"}
 
     def watch(self) -> None:
@@ -315,6 +316,8 @@ class Keeper:
             self._mounts.resolver.restore(root)
         for name in self._mounts.created:
             _remove(inside(root, name))
+        for copy in self._mounts.copies:
+            copy.store()
         for point in self._mounts.points:
             _capabilities.store_as_ordinary(point)
         trimmed = sum(_trim.discard_free_space(point) for point in self._mounts.points) if trim else 0

@@ -52,11 +52,6 @@ def loopback_ports(addresses: t.Iterable[str]) -> list[int]:
     return sorted(found)
 
 
-def apt_addresses(settings: str, sources: t.Iterable[str]) -> list[str]:
-    """The URLs that apt of the build host uses: proxies of ``apt-config dump`` and package sources."""
-    return [*re.findall(r'::Proxy(?:::[^ ]*)? "([^"]+)"', settings), *sources]
-
-
 def resolver(host: str) -> str:
     """The resolv.conf of an open image: the build host's search list, and the address that leads to its name server."""
     kept = [line for line in host.splitlines() if line.split(" ")[0] in ("search", "domain", "options")]

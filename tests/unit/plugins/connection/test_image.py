@@ -37,7 +37,7 @@ class FakeHost:
         assert not sudoable
         argv = shlex.split(cmd)
         self.calls.append((argv, in_data))
-        return self.answers[next(word for word in argv if word not in ("sudo", "-n"))]
+        return self.answers[next(word for word in argv if word not in ("sudo", "-n", "-k", "-S", "-p", ""))]
 
     def close(self) -> None:
         self.closed = True
@@ -54,7 +54,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 def options(tmp_path: Path) -> dict[str, t.Any]:
     state = tmp_path / "root.json"
     state.write_text(json.dumps(STATE), encoding="utf-8")
-    return {"state_file": str(state), "build_host_connection": "local", "build_host_variables": {"ansible_port": 2222}, "delegate_to": None}
+    return {
+        "state_file": str(state),
+        "build_host_connection": "local",
+        "build_host_variables": {"ansible_port": 2222},
+        "delegate_to": None,
+        "become_password": None,
+    }
 
 
 @pytest.fixture
@@ -120,8 +126,8 @@ def test_another_machine_is_asked_over_ssh(connection: image.Connection, host: F
 def test_nothing_runs_when_the_image_is_not_open(connection: image.Connection, host: FakeHost, options: dict[str, t.Any], kind: str) -> None:
     options["build_host_connection"] = kind
     options["state_file"] += ".gone"
-    host.answers["cat"] = (1, b"", b"No such file or directory\n")
-    with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \(No such file or directory\).*nothing was run"):
+    host.answers["cat"] = (1, b"", b"cat: No such file or directory\n")
+    with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \((?:cat: )?No such file or directory\).*nothing was run"):
         connection.exec_command("true")
     assert all(argv[0] != "/usr/bin/python3" for argv, _stdin in host.calls)
 

@@ -11,8 +11,14 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _outgoin
 
 
 def test_a_mirror_or_proxy_on_the_loopback_interface_is_forwarded_by_its_port() -> None:
-    dump = 'Acquire::http::Proxy "http://localhost:3142";\nAcquire::https::Proxy::mirror.example.com "http://[::1]:8080/";\nAcquire::Retries "5";\n'
-    addresses = _outgoing.apt_addresses(dump, ["http://127.0.0.1/debian", "https://127.3.2.1/x", "http://mirror.example.com:99/debian", "file:/srv"])
+    addresses = [
+        "http://localhost:3142",
+        "http://user:word@[::1]:8080/",
+        "http://127.0.0.1/debian",
+        "https://127.3.2.1/x",
+        "http://m.example.com:99",
+        "file:/srv",
+    ]
     assert _outgoing.loopback_ports(addresses) == [80, 443, 3142, 8080]
 
 
