@@ -43,7 +43,7 @@ def script(access: Access, mirror_lists: t.Iterable[tuple[str, str]], address: s
     for path, content in mirror_lists:
         shown = Placed(f"/{RUN}{path}", _moved(address, content), private=False)
         place = shlex.quote(shown.path)
-        parts += [f"if test -e {path}; then", f"mkdir -p $(dirname {place})", _write(shown), f"mount --bind {place} {path}", "fi"]
+        parts += [f"if test -e {path}; then", f"mkdir -p $(dirname {place})", _write(shown), f"mountpoint -q {path} || mount --bind {place} {path}", "fi"]
     return "\n".join([*parts, ""])
 
 

@@ -37,11 +37,12 @@ TOOLS = {
     "unshare": "util-linux",
     "fstrim": "util-linux",
 }
+# What is left of it, an empty file, is removed with the other traces.
 SETTINGS_IN_IMAGE = "etc/apt/apt.conf.d/99mmdebstrap"
 INSIDE = ("setpriv", "--pdeathsig", "KILL", "chroot")
 
 
-def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path, settings: Path) -> list[str]:
+def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path) -> list[str]:
     """The arguments of mmdebstrap for a root file system that is mounted, with the package cache in place.
 
     The final sources, and what is cleaned, are not left to mmdebstrap, because the package lists are still needed after it.
@@ -53,7 +54,6 @@ def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path, settings: Pa
         "--architectures=amd64",
         f"--components={','.join(recipe.components)}",
         f"--include={','.join(recipe.packages)}",
-        f"--aptopt={settings}",
         "--dpkgopt=force-unsafe-io",
         "--skip=check/empty,essential/unlink,cleanup/apt",
         recipe.release,
@@ -265,24 +265,23 @@ def _inside(root: Path) -> t.Callable[[str], Command]:
 
 def _install_packages(recipe: Recipe, root: Path, work: Path) -> None:
     (work / "sources.list").write_text(_base_system.bootstrap_sources(recipe.release, recipe.components, recipe.mirrors, recipe.keyring), encoding="utf-8")
-    # mmdebstrap copies the settings into the image; there may be passwords in them, so they are never on its disk.
     (work / "apt").mkdir(mode=0o700)
     (work / "apt/apt.conf").write_text(apt_settings(recipe.access, work / "apt"), encoding="utf-8")
-    copied = root / SETTINGS_IN_IMAGE
-    copied.parent.mkdir(parents=True)
-    copied.touch()
-    (work / "apt/copied").touch()
-    _mount("--bind", work / "apt/copied", copied)
+    # Shown and not written there (as mmdebstrap would): there may be passwords in it, which must never be on the disk of the image.
+    shown = root / SETTINGS_IN_IMAGE
+    shown.parent.mkdir(parents=True)
+    shown.touch()
+    _mount("--bind", work / "apt/apt.conf", shown)
     # INITRD=No: the initramfs is made once, when everything that belongs in it is installed.
     exempt = {"no_proxy": recipe.access.no_proxy} if recipe.access.no_proxy else {}
     environment = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No", **exempt, **_epoch()}
     mmdebstrap = Command("mmdebstrap", reason="bootstrap Debian", prefix=CONFINED, environment=environment)
     attempt = f"bootstrap Debian {recipe.release} from {without_password(recipe.mirrors.archive)}"
     try:
-        mmdebstrap.run(*mmdebstrap_arguments(recipe, root, work / "sources.list", work / "apt/apt.conf"), attempt=attempt)
+        mmdebstrap.run(*mmdebstrap_arguments(recipe, root, work / "sources.list"), attempt=attempt)
     except CommandError as error:
         raise CommandError(f"Cannot {attempt}: {why(error)}", **error.details) from error
-    _namespace.unmount(copied)
+    _namespace.unmount(shown)
 
 
 def why(error: CommandError) -> str:
