@@ -54,6 +54,11 @@ path:
   description: The script.
   returned: success
   type: str
+msg:
+  description: What was done, as a sentence.
+  returned: always
+  type: str
+  sample: /srv/build/seed/apt.sh was written.
 """
 
 import os
@@ -96,7 +101,7 @@ def main() -> t.NoReturn:
         module.fail_json(msg=str(error), **error.details)
     except OSError as error:
         module.fail_json(msg=f"Cannot write {path}: {error.strerror}. Choose a folder that can be written.")
-    module.exit_json(changed=changed, path=path)
+    module.exit_json(changed=changed, path=path, msg=f"{path} {'was written' if changed else 'is up to date'}.")
 
 
 if __name__ == "__main__":
