@@ -63,6 +63,10 @@ class Access:
         """The addresses of all proxies."""
         return [value for name, value in self.settings if PROXY.fullmatch(name) and value.upper() != DIRECT]
 
+    def with_proxies(self, change: t.Callable[[str], str]) -> Access:
+        """The same access with other addresses of its proxies."""
+        return dataclasses.replace(self, settings=tuple((name, change(value) if PROXY.fullmatch(name) else value) for name, value in self.settings))
+
     def placed(self, folder: str) -> tuple[list[str], list[Placed]]:
         """The lines of an apt.conf, and the files that they name, in ``folder`` of an image. Raises ImageError for a file that cannot be read."""
         lines, files = [], []

@@ -221,9 +221,10 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         shutil.rmtree(own[0], ignore_errors=True)
         _apt_cache.fill(own[1], own[0])
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
-    lists = _open_files.host_mirror_lists([own[1] / "lists"] if own else [])
+    found = _open_files.host_mirror_lists([own[1] / "lists"] if own else [])
+    lists = tuple((path, _outgoing.by_number(text)) for path, text in found)
     sources = _open_files.host_sources()
-    access = read_access([*sources, *(text.strip() for _path, text in lists)])
+    access = read_access([*sources, *(text.strip() for _path, text in lists)]).with_proxies(_outgoing.by_number)
     return RootPlan(
         disk=wanted.path,
         device=device,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def test_a_mirror_or_proxy_on_the_loopback_interface_is_forwarded_by_its_port() 
         "file:/srv",
     ]
     assert _outgoing.loopback_ports(addresses) == [80, 443, 3142, 8080]
+
+
+def test_a_server_on_localhost_is_named_by_the_number_that_it_listens_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert _outgoing.by_number(f"http://user:word@localhost:{port}/x") == f"http://user:word@127.0.0.1:{port}/x"
+        for same in (f"https://localhost:{port}/", f"http://localhost.example.com:{port}", f"http://127.0.0.1:{port}", "DIRECT"):
+            assert _outgoing.by_number(same) == same
+    assert _outgoing.by_number(f"http://localhost:{port}") == f"http://localhost:{port}"
 
 
 def test_names_that_only_look_like_the_loopback_interface_are_not() -> None:
