@@ -14,7 +14,7 @@ description:
   - The build host is reached with P(ansible.builtin.local#connection) or P(ansible.builtin.ssh#connection).
   - A process there that has entered the image runs the tasks.
   - When the image is not open, every task fails. Nothing is ever run on the build host instead.
-  - Tasks run as root inside. On the build host, C(sudo) is used when its user is not root.
+  - Tasks run as root inside. On the build host, C(sudo) is used when its user is not root, with the password that Ansible was given if it asks for one.
   - When no systemd runs inside, C(SYSTEMD_OFFLINE=1) is set, so that units can be enabled but none is started.
 author:
   - hyperscaler.images contributors (@hyperscaler)
@@ -38,6 +38,15 @@ options:
     default: {}
     vars:
       - name: image_build_host_variables
+  become_password:
+    description:
+      - The password that C(sudo) asks for on the build host.
+      - Without one, that of C(--ask-become-pass) or C(--become-password-file) is used.
+    type: str
+    vars:
+      - name: ansible_become_pass
+      - name: ansible_become_password
+      - name: image_build_host_become_password
   delegate_to:
     description:
       - The host that the task is delegated to, which Ansible says.
@@ -81,6 +90,12 @@ ENVIRONMENT = {
 }
 
 
+_NO_ROOT = (
+    "Cannot enter the image of {state_file}: sudo did not make the user of the build root ({said}). Give its password to Ansible "
+    "(--ask-become-pass, --become-password-file or ansible_become_password), or let sudo ask for none; nothing was run."
+)
+
+
 class Connection(ConnectionBase):
     """Wrap the connection to the build host and enter the image with every command."""
 
@@ -92,6 +107,7 @@ class Connection(ConnectionBase):
         self._build_host: ConnectionBase | None = None
         self._state: dict[str, t.Any] = {}
         self._sudo: list[str] = []
+        self._password = b""
         self._direct = False
         self._task = str(kwargs.get("task_uuid") or "")
 
@@ -129,11 +145,24 @@ class Connection(ConnectionBase):
         if self._direct:
             # Every task reads it: this way none starts processes for that.
             return Path(state_file).read_bytes()
-        self._sudo = [] if self._on_build_host(["id", "-u"])[1].strip() == b"0" else ["sudo", "-n"]
-        rc, out, err = self._on_build_host([*self._sudo, "cat", "--", state_file])
+        if self._on_build_host(["id", "-u"])[1].strip() != b"0":
+            self._choose_sudo()
+        rc, out, err = self._on_build_host([*self._sudo, "cat", "--", state_file], self._password or None)
+        text = err.decode("utf-8", errors="replace").strip()
+        if rc != 0 and self._sudo and "cat: " not in text:
+            raise AnsibleConnectionFailure(_NO_ROOT.format(state_file=state_file, said=" | ".join(text.splitlines()) or "it said nothing"))
         if rc != 0:
-            raise OSError(rc, err.decode("utf-8", errors="replace").strip())
+            raise OSError(rc, text)
         return out
+
+    def _choose_sudo(self) -> None:
+        """How sudo is called: a password is only handed over where it asks for one, as what runs would read it otherwise."""
+        password = self.get_option("become_password") or self._play_context.become_pass or ""
+        # With -k, it does not matter that it was asked for a moment ago.
+        if password and self._on_build_host(["sudo", "-k", "-n", "true"])[0] != 0:
+            self._sudo, self._password = ["sudo", "-k", "-S", "-p", ""], f"{password}\n".encode()
+        else:
+            self._sudo = ["sudo", "-n"]
 
     def _on_build_host(self, argv: list[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
         if self._build_host is None:
@@ -154,7 +183,10 @@ class Connection(ConnectionBase):
             except OSError:
                 return _enter.NOT_OPEN, b"", b""
         program = str(Path(socket).with_name(_enter.PROGRAM))
-        return self._on_build_host([*self._sudo, *_enter.PYTHON, program, socket, json.dumps(self._environment()), command], stdin)
+        return self._on_build_host(
+            [*self._sudo, *_enter.PYTHON, program, socket, json.dumps(self._environment()), command],
+            self._password + (stdin or b"") if self._password else stdin,
+        )
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: ARG002 (Ansible gives it)
         """Run a command inside the image; its exit code, output and errors are returned."""

@@ -11,6 +11,7 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import Releases
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 DEBIAN_SUITES = frozenset({"buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing", "unstable"})
@@ -18,22 +19,28 @@ USABLE = ("http", "https", "file", "copy")
 MIRROR_LIST = re.compile(r"mirror\+file:(?://)?(/\S+)")
 SECURITY = "security"
 ARCHIVE = "archive"
+# What follows the name of a release; the archives of others use names of their own there.
+POCKETS = {"": ARCHIVE, "updates": ARCHIVE, "backports": ARCHIVE, "backports-sloppy": ARCHIVE, "proposed-updates": ARCHIVE, "security": SECURITY}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One package source: the combination of one address and one suite."""
+    """One package source: the combination of one address and one suite.
+
+    ``signed_by`` is what the source names for its signatures, ``listed`` the address that apt names its lists by where that is another one.
+    """
 
     uri: str
     suite: str
+    signed_by: str = dataclasses.field(default="", compare=False)
+    listed: str = dataclasses.field(default="", compare=False)
 
     @property
     def kind(self) -> str | None:
-        """``archive`` or ``security`` for a source of Debian, None for any other."""
+        """``archive`` or ``security`` for a suite that has a name of Debian's, None for any other. Others use Debian's names, too."""
         base, _separator, pocket = self.suite.rstrip("/").replace("/updates", "-security").partition("-")
-        if base not in DEBIAN_SUITES:
-            return None
-        return SECURITY if pocket == "security" else ARCHIVE
+        return POCKETS.get(pocket) if base in DEBIAN_SUITES else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +58,8 @@ def parse_deb822(text: str) -> list[Source]:
         fields = _fields(stanza)
         if fields.get("enabled", "yes").lower() in ("no", "false", "0") or "deb" not in fields.get("types", "").split():
             continue
-        found += [Source(uri.rstrip("/"), suite) for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+        signed_by = fields.get("signed-by", "")
+        found += [Source(uri.rstrip("/"), suite, signed_by) for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
     return found
 
 
@@ -74,9 +82,10 @@ def parse_one_line(text: str) -> list[Source]:
     """The binary sources of a file in one-line style (``sources.list``, ``*.list``)."""
     found = []
     for line in text.splitlines():
-        match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)", line)
+        match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)", line)
         if match:
-            found.append(Source(match.group(1).rstrip("/"), match.group(2)))
+            signed_by = re.search(r"\bsigned-by=(\S+)", match.group(1) or "", re.IGNORECASE)
+            found.append(Source(match.group(2).rstrip("/"), match.group(3), signed_by.group(1) if signed_by else ""))
     return found
 
 
@@ -100,20 +109,28 @@ def _resolve(source: Source) -> list[Source]:
         return [source]
     file = Path(listed.group(1))
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    return [Source(line.split()[0].rstrip("/"), source.suite) for line in lines if line.strip() and not line.startswith("#")]
+    addresses = [line.split()[0].rstrip("/") for line in lines if line.strip() and not line.startswith("#")]
+    return [Source(address, source.suite, source.signed_by, source.uri) for address in addresses]
 
 
-def find_mirrors(sources: t.Iterable[Source], where: str) -> Mirrors:
-    """The Debian mirror among package sources; ``where`` tells in the error message whose sources they are."""
-    usable = [source for source in sources if urllib.parse.urlsplit(source.uri).scheme in USABLE]
-    archives = [source.uri for source in usable if source.kind == ARCHIVE]
-    securities = [source.uri for source in usable if source.kind == SECURITY]
-    if not archives:
+def find_mirrors(sources: t.Iterable[Source], where: str, keyring: Path = KEYRING, lists: t.Sequence[Path] = ()) -> Mirrors:
+    """The Debian mirror among package sources, recognised by its Release file, which a key of ``keyring`` has signed.
+
+    ``where`` tells in the error message whose sources they are. ``lists`` are folders with package lists besides that of this machine.
+    Raises ImageError when no source is Debian's, with the reason when those that may be do not answer.
+    """
+    listed = list(sources)
+    usable = [source for source in listed if urllib.parse.urlsplit(source.uri).scheme in USABLE]
+    asked = Releases(keyring, lists)
+    archive = asked.first_of_debian([source for source in usable if source.kind == ARCHIVE])
+    if archive is None:
+        why = f": {asked.failure.cause}. {asked.failure.advice}, or give" if asked.failure else " name none. Give"
         raise ImageError(
-            f"Cannot find a Debian mirror: the package sources of {where} name none. Give the address of one (option mirror).",
-            sources=[without_password(source.uri) for source in sources],
+            f"Cannot find a Debian mirror: the package sources of {where}{why} the address of one (option mirror).",
+            sources=[without_password(source.uri) for source in listed],
         )
-    return Mirrors(archives[0], securities[0] if securities else security_of(archives[0]))
+    security = asked.first_of_debian([source for source in usable if source.kind == SECURITY])
+    return Mirrors(archive.uri, security.uri if security else security_of(archive.uri))
 
 
 def security_of(archive: str) -> str:
@@ -124,13 +141,3 @@ def security_of(archive: str) -> str:
 def without_password(uri: str) -> str:
     """An address that may be shown: without user name and password."""
     return re.sub(r"^([^:/]+://)[^/]*@", r"\1", uri)
-
-
-def parse_config(dump: str) -> dict[str, str]:
-    """The settings in the output of ``apt-config dump`` that tell how a mirror is reached and how old its lists may be."""
-    settings = {}
-    for line in dump.splitlines():
-        match = re.fullmatch(r'(\S+) "(.*)";', line)
-        if match and re.match(r"Acquire::(https?(::|$)|Check-(Valid-Until|Date)$|ForceIPv[46]$|Retries$|Max-ValidTime)", match.group(1)) and match.group(2):
-            settings[match.group(1)] = match.group(2)
-    return settings

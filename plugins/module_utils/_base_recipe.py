@@ -11,16 +11,15 @@ import typing as t
 import uuid
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access, read_access
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import (
     Mirrors,
     find_mirrors,
-    parse_config,
     read_sources,
     security_of,
     without_password,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_system import suites_of
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import GPT_BIOS_BOOT, GPT_ESP, GPT_ROOT, MIB, Partition
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
@@ -79,7 +78,7 @@ SMALLEST = 2 * 1024 * MIB
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is to be bootstrapped; ``virtual_size`` is bytes, ``settings`` are those of apt that tell how the mirror is reached."""
+    """What is to be bootstrapped; ``virtual_size`` is bytes, ``access`` is how this machine reaches the mirror."""
 
     release: str
     flavour: str
@@ -89,7 +88,7 @@ class Recipe:
     virtual_size: int
     keyring: Path
     guest: Mirrors | None
-    settings: tuple[tuple[str, str], ...] = ()
+    access: Access = dataclasses.field(default_factory=Access)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -135,11 +134,10 @@ def read_recipe(params: t.Mapping[str, t.Any], apt_folder: Path) -> Recipe:
         archive = params["mirror"].rstrip("/")
         mirrors = Mirrors(archive, params["security_mirror"] or security_of(archive))
     else:
-        found = find_mirrors(read_sources(apt_folder), "the build host")
+        lists = [Path(params["cache_dir"]) / "lists"] if params.get("cache_dir") else []
+        found = find_mirrors(read_sources(apt_folder), "the build host", Path(params["keyring"]), lists)
         mirrors = Mirrors(found.archive, params["security_mirror"] or found.security)
     guest = params["guest_mirror"]
-    apt_config = Command("apt-config", reason="read how the build host reaches its package mirror", package="apt")
-    settings = parse_config(apt_config.run("dump", attempt="read the apt configuration of the build host").stdout)
     return Recipe(
         release=params["release"],
         flavour=params["flavour"],
@@ -149,7 +147,7 @@ def read_recipe(params: t.Mapping[str, t.Any], apt_folder: Path) -> Recipe:
         virtual_size=parse_size(params["virtual_size"]),
         keyring=Path(params["keyring"]),
         guest=Mirrors(guest.rstrip("/"), params["guest_security_mirror"] or security_of(guest)) if guest else None,
-        settings=tuple(sorted(settings.items())),
+        access=read_access((mirrors.archive, mirrors.security)),
     )
 
 

@@ -14,9 +14,9 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _base_system, _boot_loader, _namespace
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import (
-    without_password,
-)
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import explain
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_recipe import ESP, ROOT, SMALLEST, Recipe, layout
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, gpt_script, write_table
@@ -37,10 +37,12 @@ TOOLS = {
     "unshare": "util-linux",
     "fstrim": "util-linux",
 }
+# What is left of it, an empty file, is removed with the other traces.
+SETTINGS_IN_IMAGE = "etc/apt/apt.conf.d/99mmdebstrap"
 INSIDE = ("setpriv", "--pdeathsig", "KILL", "chroot")
 
 
-def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path, settings: Path) -> list[str]:
+def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path) -> list[str]:
     """The arguments of mmdebstrap for a root file system that is mounted, with the package cache in place.
 
     The final sources, and what is cleaned, are not left to mmdebstrap, because the package lists are still needed after it.
@@ -52,7 +54,6 @@ def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path, settings: Pa
         "--architectures=amd64",
         f"--components={','.join(recipe.components)}",
         f"--include={','.join(recipe.packages)}",
-        f"--aptopt={settings}",
         "--dpkgopt=force-unsafe-io",
         "--skip=check/empty,essential/unlink,cleanup/apt",
         recipe.release,
@@ -61,10 +62,15 @@ def mmdebstrap_arguments(recipe: Recipe, root: Path, sources: Path, settings: Pa
     ]
 
 
-def apt_settings(recipe: Recipe) -> str:
-    """The apt configuration of the bootstrap; signatures are always verified."""
-    own = (("Acquire::Languages", "none"), ("Acquire::Retries", "5"), ("APT::Sandbox::User", "root"))
-    return "".join(f'{name} "{value}";\n' for name, value in (*own, *recipe.settings))
+def apt_settings(access: Access, work: Path) -> str:
+    """The apt configuration of the bootstrap, whose files are written to ``work``; signatures are always verified."""
+    lines, files = access.placed(str(work))
+    for file in files:
+        place = Path(file.path)
+        place.touch(mode=0o600)
+        place.write_text(file.text, encoding="utf-8")
+    own = ('Acquire::Languages "none";', 'Acquire::Retries "5";', 'APT::Sandbox::User "root";')
+    return "".join(f"{line}\n" for line in (*own, *lines))
 
 
 def parse_packages(text: str) -> dict[str, str]:
@@ -259,17 +265,34 @@ def _inside(root: Path) -> t.Callable[[str], Command]:
 
 def _install_packages(recipe: Recipe, root: Path, work: Path) -> None:
     (work / "sources.list").write_text(_base_system.bootstrap_sources(recipe.release, recipe.components, recipe.mirrors, recipe.keyring), encoding="utf-8")
-    (work / "apt.conf").write_text(apt_settings(recipe), encoding="utf-8")
+    (work / "apt").mkdir(mode=0o700)
+    (work / "apt/apt.conf").write_text(apt_settings(recipe.access, work / "apt"), encoding="utf-8")
+    # Shown and not written there (as mmdebstrap would): there may be passwords in it, which must never be on the disk of the image.
+    shown = root / SETTINGS_IN_IMAGE
+    shown.parent.mkdir(parents=True)
+    shown.touch()
+    _mount("--bind", work / "apt/apt.conf", shown)
     # INITRD=No: the initramfs is made once, when everything that belongs in it is installed.
-    environment = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No", **_epoch()}
+    exempt = {"no_proxy": recipe.access.no_proxy} if recipe.access.no_proxy else {}
+    environment = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No", **exempt, **_epoch()}
     mmdebstrap = Command("mmdebstrap", reason="bootstrap Debian", prefix=CONFINED, environment=environment)
     attempt = f"bootstrap Debian {recipe.release} from {without_password(recipe.mirrors.archive)}"
     try:
-        mmdebstrap.run(*mmdebstrap_arguments(recipe, root, work / "sources.list", work / "apt.conf"), attempt=attempt)
+        mmdebstrap.run(*mmdebstrap_arguments(recipe, root, work / "sources.list"), attempt=attempt)
     except CommandError as error:
-        remedy = "Check that the mirror can be reached and has this release and these packages, and that the keyring knows its signatures."
-        cause = error_lines(error.details.get("stderr", "")) or str(error)
-        raise CommandError(f"Cannot {attempt}: {cause.rstrip('.')}. {remedy}", **error.details) from error
+        raise CommandError(f"Cannot {attempt}: {why(error)}", **error.details) from error
+    _namespace.unmount(shown)
+
+
+def why(error: CommandError) -> str:
+    """Why mmdebstrap failed and what to do, in sentences, with what apt said."""
+    said = error.details.get("stderr", "")
+    lines = error_lines(said).rstrip(".")
+    failure = explain(said)
+    if failure:
+        return f"{failure.cause}. {failure.advice}. {lines}".strip()
+    remedy = "Check that the mirror has this release and these packages."
+    return f"{lines or str(error).rstrip('.')}. {remedy}"
 
 
 def _finish_system(recipe: Recipe, root: Path, own: Path) -> dict[str, t.Any]:

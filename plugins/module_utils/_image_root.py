@@ -17,6 +17,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _booting, _isolation, _open_files, _outgoing
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access, read_access
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError
@@ -25,7 +26,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._files import a
 from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_disk, release_when_unused
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
-from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan, find_root, read_volumes, require_growable
+from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import OpenFile, RootPlan, find_root, read_volumes, require_growable
 
 RELEASE_TIMEOUT = 60.0
 # A database that a role started may take a while to end, and free space on a slow disk to be discarded.
@@ -220,8 +221,10 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         shutil.rmtree(own[0], ignore_errors=True)
         _apt_cache.fill(own[1], own[0])
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
-    settings, lists = _open_files.host_settings(), _open_files.host_mirror_lists()
-    addresses = _outgoing.apt_addresses(settings, _open_files.host_sources())
+    found = _open_files.host_mirror_lists([own[1] / "lists"] if own else [])
+    lists = tuple((path, _outgoing.by_number(text)) for path, text in found)
+    sources = _open_files.host_sources()
+    access = read_access([*sources, *(text.strip() for _path, text in lists)]).with_proxies(_outgoing.by_number)
     return RootPlan(
         disk=wanted.path,
         device=device,
@@ -229,13 +232,14 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         volumes=volumes,
         mount_point=mount_point,
         caches=caches,
-        files=_files(wanted, settings),
+        files=_files(wanted, access),
         replacements=lists,
         resolver=_outgoing.resolver(_text_of(Path("/etc/resolv.conf"))),
-        ports=tuple(_outgoing.loopback_ports(addresses)),
+        ports=tuple(_outgoing.loopback_ports([*access.proxies, *sources])),
         init=wanted.init,
         cpus=wanted.cpus,
         memory=wanted.memory,
+        environment=(("no_proxy", access.no_proxy),) if access.no_proxy else (),
     )
 
 
@@ -243,14 +247,16 @@ def _own_cache(wanted: Wanted) -> tuple[Path, Path] | None:
     return (wanted.path.with_name("apt"), wanted.cache) if wanted.cache else None
 
 
-def _files(wanted: Wanted, settings: str) -> tuple[tuple[str, str], ...]:
-    """The files of an open image: no services that start by themselves, apt settings, certificates, and what the user adds."""
+def _files(wanted: Wanted, access: Access) -> tuple[OpenFile, ...]:
+    """The files of an open image: no services that start by themselves, what apt needs, certificates, and what the user adds."""
+    lines, placed = access.placed(f"/{_open_files.RUN}/apt")
     own = (
-        (f"/{_open_files.POLICY}", _open_files.POLICY_TEXT),
-        (_open_files.APT_CONF, _open_files.apt_conf(settings)),
-        (_open_files.CA_BUNDLE, _text_of(_open_files.HOST_CA_BUNDLE)),
+        OpenFile(f"/{_open_files.POLICY}", _open_files.POLICY_TEXT, 0o755),
+        OpenFile(_open_files.APT_CONF, _open_files.apt_conf(lines)),
+        OpenFile(_open_files.CA_BUNDLE, _text_of(_open_files.HOST_CA_BUNDLE)),
+        *(OpenFile(file.path, file.text, 0o600 if file.private else 0o644) for file in placed),
     )
-    return (*own, *wanted.files)
+    return (*own, *(OpenFile(path, text) for path, text in wanted.files))
 
 
 def _text_of(path: Path) -> str:

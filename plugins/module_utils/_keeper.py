@@ -53,10 +53,10 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._private_view i
     read_settings,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity, close_others
-from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts import mount_image
+from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts import NSPAWN_STATE, mount_image
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan
 
-ENTER, CONTROL, ACTS, LOG, NETWORK = "enter.sock", "control.sock", "acts.jsonl", "keeper.log", "network"
+ENTER, CONTROL, ACTS, LOG, NETWORK = "enter.sock", "control.sock", "acts.jsonl", "keeper.log", "hyperscaler-network"
 # systemd-nspawn locks the folder that it is started on.
 NSPAWN_LOCK = ".#root.lck"
 POWER_OFF_TIMEOUT = 60.0
@@ -190,7 +190,8 @@ class Keeper:
 
     def _connect(self, stack: contextlib.ExitStack) -> None:
         """Give the network namespace a name that only this process sees, and start pasta on it."""
-        namespace = self._place(NETWORK)
+        # Not beside the image: pasta, which is root without privileges, cannot enter the private folder of a user.
+        namespace = NSPAWN_STATE / NETWORK
         namespace.touch()
         stack.callback(namespace.unlink, missing_ok=True)
         _namespace.bind(Path(f"/proc/{self._container.leader}/ns/net"), namespace)
@@ -251,7 +252,8 @@ class Keeper:
     def _environment(self) -> dict[str, str]:
         """What commands inside are given besides the usual variables."""
         root = Path(f"/proc/{self._container.leader}/root")
-        found = {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
+        found = dict(self.plan.environment)
+        found |= {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
         return found if self.plan.init == "systemd" else {**found, "SYSTEMD_OFFLINE": "1"}
 
     def watch(self) -> None:
@@ -315,6 +317,8 @@ class Keeper:
             self._mounts.resolver.restore(root)
         for name in self._mounts.created:
             _remove(inside(root, name))
+        for copy in self._mounts.copies:
+            copy.store()
         for point in self._mounts.points:
             _capabilities.store_as_ordinary(point)
         trimmed = sum(_trim.discard_free_space(point) for point in self._mounts.points) if trim else 0
@@ -365,7 +369,7 @@ class Keeper:
         """Remove what a keeper that was killed could not; after an orderly end there is nothing."""
         groups = [root / self._name() for root in _cgroup.hierarchies(_cgroup.MOUNTS.read_text(encoding="utf-8"))]
         _cgroup.remove(groups)
-        for name in (ENTER, CONTROL, NETWORK, self.state_file.name, NSPAWN_LOCK):
+        for name in (ENTER, CONTROL, self.state_file.name, NSPAWN_LOCK):
             self._place(name).unlink(missing_ok=True)
         with contextlib.suppress(ImageError):
             release_disk(self.plan.disk)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import find_mirrors, read_sources
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 POLICY = "usr/sbin/policy-rc.d"
 # A package that is removed or replaced stops what a role has started, as on a live machine.
@@ -31,8 +31,8 @@ MIRROR_LISTS = "etc/apt/mirrors"
 TRACES = ("root/.ansible",)
 
 
-def apt_conf(host_settings: str) -> str:
-    """The apt configuration of an open image: no waiting for the disk, packages kept, and how the build host reaches its mirror."""
+def apt_conf(settings: t.Iterable[str]) -> str:
+    """The apt configuration of an open image: no waiting for the disk, packages kept, and how the build host reaches its mirrors."""
     own = (
         'DPkg::Options:: "--force-unsafe-io";',
         'APT::Keep-Downloaded-Packages "true";',
@@ -41,27 +41,16 @@ def apt_conf(host_settings: str) -> str:
         'Acquire::Languages "none";',
         f'Acquire::https::CAInfo "{CA_BUNDLE}";',
     )
-    return "\n".join([*own, *mirror_settings(host_settings)]) + "\n"
+    return "\n".join([*own, *settings]) + "\n"
 
 
-def mirror_settings(host_settings: str) -> list[str]:
-    """The apt settings of the build host that tell how it reaches its mirror."""
-    wanted = ("Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Check", "Acquire::AllowInsecure", "Acquire::ForceIPv4")
-    return [line for line in host_settings.splitlines() if line.startswith(wanted)]
+def host_mirror_lists(lists: t.Sequence[Path] = ()) -> tuple[tuple[str, str], ...]:
+    """The mirror lists of Debian's cloud images with the mirrors that the build host itself uses; empty when it uses none of Debian.
 
-
-def host_settings() -> str:
-    """The apt settings of the build host as ``apt-config dump`` tells them; empty where there is no apt."""
+    ``lists`` are folders with package lists besides that of this machine.
+    """
     try:
-        return Command("apt-config", reason="read apt's settings").run("dump", "Acquire", attempt="read the apt settings of the build host").stdout
-    except ToolError:
-        return ""
-
-
-def host_mirror_lists() -> tuple[tuple[str, str], ...]:
-    """The mirror lists of Debian's cloud images with the mirrors that the build host itself uses; empty when it uses none of Debian."""
-    try:
-        mirrors = find_mirrors(read_sources(Path("/etc/apt")), "the build host")
+        mirrors = find_mirrors(read_sources(Path("/etc/apt")), "the build host", lists=lists)
     except ImageError:
         return ()
     return (f"/{MIRROR_LISTS}/debian.list", f"{mirrors.archive}\n"), (f"/{MIRROR_LISTS}/debian-security.list", f"{mirrors.security}\n")

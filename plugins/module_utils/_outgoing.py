@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 import typing as t
 from pathlib import Path
@@ -52,9 +53,29 @@ def loopback_ports(addresses: t.Iterable[str]) -> list[int]:
     return sorted(found)
 
 
-def apt_addresses(settings: str, sources: t.Iterable[str]) -> list[str]:
-    """The URLs that apt of the build host uses: proxies of ``apt-config dump`` and package sources."""
-    return [*re.findall(r'::Proxy(?:::[^ ]*)? "([^"]+)"', settings), *sources]
+def by_number(address: str) -> str:
+    """An address of a server on ``localhost`` by the number of the interface that the server listens on.
+
+    pasta answers on 127.0.0.1 and on ::1. A program that tries ::1 first would get a connection there that ends at once, where the build host
+    refuses it and the program goes on with the other one. The name stays for https, as certificates have it.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "https" or parts.hostname != "localhost":
+        return address
+    port = parts.port or PORTS.get(parts.scheme, 80)
+    number = next((number for number in ("::1", "127.0.0.1") if _listens(number, port)), None)
+    if number is None:
+        return address
+    shown = f"[{number}]" if ":" in number else number
+    return re.sub(r"^(\w+://(?:[^/@]*@)?)localhost(?=[:/]|$)", rf"\g<1>{shown}", address, flags=re.IGNORECASE)
+
+
+def _listens(number: str, port: int) -> bool:
+    try:
+        with socket.create_connection((number, port), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def resolver(host: str) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace, _open_files
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._fat_copy import TYPE as FAT
+from ansible_collections.hyperscaler.images.plugins.module_utils._fat_copy import FatCopy
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import BOOT_OPTIONS, grow, kind_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import find_volume, parse_fstab
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan
@@ -37,7 +39,8 @@ class Bind:
 class Mounts:
     """What was mounted: ``mounts`` and ``hidden`` are paths of the image, ``points`` where its file systems are on the build host.
 
-    ``created`` are the files that closing removes, ``resolver`` is None where /etc/resolv.conf is only in memory.
+    ``copies`` are file systems whose files are written back at closing, ``created`` are the files that closing removes, ``resolver`` is None
+    where /etc/resolv.conf is only in memory.
     """
 
     mounts: list[str]
@@ -46,6 +49,7 @@ class Mounts:
     binds: list[Bind]
     created: list[str]
     resolver: _open_files.Resolver | None = None
+    copies: list[FatCopy] = dataclasses.field(default_factory=list)
 
 
 def mount_image(plan: RootPlan, first_id: int) -> Mounts:
@@ -55,7 +59,7 @@ def mount_image(plan: RootPlan, first_id: int) -> Mounts:
     _mount_root(plan)
     found = Mounts(["/"], [], [plan.mount_point], [], [])
     private = _private_folder(plan)
-    _mount_fstab(plan, private, found)
+    _mount_fstab(plan, private, first_id, found)
     _cover_nspawn(plan, private)
     _make_devices(plan, private, first_id, found)
     _provide_files(plan, private, first_id, found)
@@ -119,11 +123,11 @@ def _is_root(folder: Path) -> bool:
     return (folder / "etc/os-release").is_symlink() or (folder / "etc/os-release").exists()
 
 
-def _mount_fstab(plan: RootPlan, private: Path, found: Mounts) -> None:
+def _mount_fstab(plan: RootPlan, private: Path, first_id: int, found: Mounts) -> None:
     """Mount the partitions of this image that fstab names, parents first, beside its root: systemd-nspawn maps the owners of each mount.
 
-    An empty folder in memory hides one whose file system the kernel does not know, so that nothing is written to a place where the booted
-    system will not see it.
+    Of a FAT file system that the kernel does not know, there is a copy in memory. An empty folder in memory hides any other, so that nothing
+    is written to a place where the booted system will not see it.
     """
     file = plan.mount_point / "etc/fstab"
     entries = parse_fstab(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else []
@@ -149,6 +153,12 @@ def _mount_fstab(plan: RootPlan, private: Path, found: Mounts) -> None:
         except CommandError:
             if _kernel_knows(volume.type):
                 raise
+            if volume.type == FAT:
+                found.copies.append(FatCopy.load(volume.node, target, first_id))
+                found.mounts.append(entry.target)
+                found.points.append(target)
+                found.binds.append(Bind(target, entry.target))
+                continue
             _mount("--types", "tmpfs", "--options", "mode=0700,size=1m,nodev", "tmpfs", str(target))
             found.hidden.append(entry.target)
         found.points.append(target)
@@ -172,14 +182,13 @@ def _make_devices(plan: RootPlan, private: Path, first_id: int, found: Mounts) -
 def _provide_files(plan: RootPlan, private: Path, first_id: int, found: Mounts) -> None:
     """Write what the image needs while it is open, and note what has to be removed from its file systems afterwards."""
     root = plan.mount_point
-    for path, text in plan.files:
-        mode = 0o755 if path == f"/{_open_files.POLICY}" else 0o644
-        if path.startswith(("/run/", "/tmp/")):
-            found.binds.append(_shown(private, path, text, mode, first_id))
+    for file in plan.files:
+        if file.path.startswith(("/run/", "/tmp/")):
+            found.binds.append(_shown(private, file.path, file.text, file.mode, first_id))
             continue
-        place = _open_files.create(root, path, text, mode)
+        place = _open_files.create(root, file.path, file.text, file.mode)
         if place is None:
-            found.binds.append(_shown(private, path, text, stat.S_IMODE(_open_files.inside(root, path).stat().st_mode), first_id))
+            found.binds.append(_shown(private, file.path, file.text, stat.S_IMODE(_open_files.inside(root, file.path).stat().st_mode), first_id))
         else:
             found.created.append(place)
     for path, text in plan.replacements:

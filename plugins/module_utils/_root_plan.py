@@ -25,12 +25,22 @@ ROOT_TYPES = frozenset(
 
 
 @dataclasses.dataclass(frozen=True)
+class OpenFile:
+    """A text that is shown at a path of the image while it is open."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+@dataclasses.dataclass(frozen=True)
 class RootPlan:
     """Everything that the process that holds an image open has to know.
 
-    ``caches`` are folders of the build host with their place in the image, ``files`` texts shown at a path of the image while it is open,
+    ``caches`` are folders of the build host with their place in the image, ``files`` what is shown while it is open,
     ``replacements`` texts that are shown only where the image has such a file, ``resolver`` what it finds in /etc/resolv.conf.
-    ``ports`` are those of the build host's loopback interface that it may use, ``init`` is ``none`` or ``systemd``, ``memory`` is MiB.
+    ``ports`` are those of the build host's loopback interface that it may use, ``init`` is ``none`` or ``systemd``, ``memory`` is MiB,
+    ``environment`` what commands inside are given besides the usual variables.
     """
 
     disk: Path
@@ -39,13 +49,14 @@ class RootPlan:
     volumes: tuple[Volume, ...]
     mount_point: Path
     caches: tuple[tuple[Path, str], ...]
-    files: tuple[tuple[str, str], ...]
+    files: tuple[OpenFile, ...]
     replacements: tuple[tuple[str, str], ...]
     resolver: str
     ports: tuple[int, ...]
     init: str
     cpus: int
     memory: int
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def read_volumes(device: str, table: PartitionTable) -> tuple[Volume, ...]:

@@ -87,12 +87,15 @@ available_memory:
   returned: success
   type: int
 mirror_lists:
-  description: The mirror lists of Debian's cloud images, C(path) and C(content), with the mirrors that this machine uses. Empty when it uses none of Debian.
+  description: The mirror lists of Debian's cloud images, C(path) and C(content), with the mirrors that this machine uses, without passwords.
+    Empty when it uses none of Debian.
   returned: success
   type: list
   elements: dict
 apt_settings:
-  description: The apt settings of this machine that tell how it reaches its mirror, as lines of C(apt.conf).
+  description:
+    - The apt settings of this machine that tell how it reaches its mirror, as lines of C(apt.conf), without passwords.
+    - They have what a program that finds out the proxy answered for its mirrors, and the proxies of the environment.
   returned: success
   type: list
   elements: str
@@ -111,9 +114,11 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import read_settings
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
-from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_mirror_lists, host_settings, mirror_settings
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_mirror_lists, host_sources
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import find_firmware
 
 
@@ -146,6 +151,8 @@ def main() -> t.NoReturn:
         tools, missing = find_tools(module.params["tools"])
         free, memory = free_space(Path(module.params["folder"])), available_memory()
         problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
+        lists = host_mirror_lists()
+        settings = read_settings([*host_sources(), *(content.strip() for _path, content in lists)])
         if problems:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
     except ImageError as error:
@@ -156,8 +163,8 @@ def main() -> t.NoReturn:
         tools=tools,
         free_space=free,
         available_memory=memory,
-        mirror_lists=[{"path": path, "content": content} for path, content in host_mirror_lists()],
-        apt_settings=mirror_settings(host_settings()),
+        mirror_lists=[{"path": path, "content": without_password(content)} for path, content in lists],
+        apt_settings=[f'{name} "{without_password(value)}";' for name, value in settings.items()],
         uefi_firmware=uefi_firmware(),
     )
 

@@ -26,7 +26,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Tells whether the image would be made. The mirror is not asked.
+    details: Tells whether the image would be made. A mirror is only asked where no package list tells whether it is Debian's.
   diff_mode:
     support: full
     details: The two documents of inputs are compared.
@@ -61,7 +61,8 @@ options:
   mirror:
     description:
       - Address of the Debian package archive (C(http), C(https), C(file) or C(copy)).
-      - The default is the first one in the package sources of the build host. Its proxy and time-out settings of apt are used in either case.
+      - The default is the first one in the package sources of the build host whose Release file is Debian's and signed by a key of O(keyring).
+      - What apt of the build host needs to reach its mirrors, such as proxies and credentials, is used in either case.
     type: str
   security_mirror:
     description:

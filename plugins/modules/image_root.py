@@ -146,7 +146,8 @@ root:
       returned: when open
     hidden:
       description:
-        - Mount points of C(/etc/fstab) whose file system the kernel of the build host does not know, such as an EFI system partition.
+        - Mount points of C(/etc/fstab) whose file system the kernel of the build host does not know.
+        - An EFI system partition is never one of them. Where the kernel has no FAT, C(mtools) reads it and writes back what changed.
         - They are empty while the image is open, and what is on their partitions stays as it is.
       type: list
       elements: str

@@ -25,7 +25,7 @@ variable "ssh_keys_dir" {
 
 variable "cloud_init_dir" {
   type        = string
-  description = "The folder with user-data and meta-data for the virtual machine."
+  description = "The folder with user-data, meta-data and apt.sh for the virtual machine."
 }
 
 variable "image_name" {
@@ -181,7 +181,7 @@ source "qemu" "image" {
   # Blocks that are written as zeros take no space either.
   disk_detect_zeroes = "unmap"
 
-  cd_files = ["${var.cloud_init_dir}/user-data", "${var.cloud_init_dir}/meta-data"]
+  cd_files = ["${var.cloud_init_dir}/user-data", "${var.cloud_init_dir}/meta-data", "${var.cloud_init_dir}/apt.sh"]
   cd_label = "cidata"
 
   qemu_binary      = var.qemu_binary

@@ -37,7 +37,7 @@ class FakeHost:
         assert not sudoable
         argv = shlex.split(cmd)
         self.calls.append((argv, in_data))
-        return self.answers[next(word for word in argv if word not in ("sudo", "-n"))]
+        return self.answers[next(word for word in argv if word not in ("sudo", "-n", "-k", "-S", "-p", ""))]
 
     def close(self) -> None:
         self.closed = True
@@ -54,7 +54,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 def options(tmp_path: Path) -> dict[str, t.Any]:
     state = tmp_path / "root.json"
     state.write_text(json.dumps(STATE), encoding="utf-8")
-    return {"state_file": str(state), "build_host_connection": "local", "build_host_variables": {"ansible_port": 2222}, "delegate_to": None}
+    return {
+        "state_file": str(state),
+        "build_host_connection": "local",
+        "build_host_variables": {"ansible_port": 2222},
+        "delegate_to": None,
+        "become_password": None,
+    }
 
 
 @pytest.fixture
@@ -109,6 +115,54 @@ def test_others_use_sudo(connection: image.Connection, host: FakeHost, monkeypat
     assert entry[8] == "true"
 
 
+SUDO = ["sudo", "-k", "-S", "-p", ""]
+
+
+def without_root(host: FakeHost, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """The build is run by a user whose sudo asks for a password unless ``free`` is 0."""
+    monkeypatch.setattr(image.os, "geteuid", lambda: 1000)
+    host.answers["id"] = (0, b"1000\n", b"")
+    host.answers["true"] = (free, b"", b"")
+
+
+@pytest.mark.parametrize("way", ["variable", "prompt"])
+def test_a_password_goes_to_sudo_before_what_the_command_reads(
+    connection: image.Connection, host: FakeHost, options: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    without_root(host, monkeypatch, 1)
+    if way == "variable":
+        options["become_password"] = "pass word"
+    else:
+        connection._play_context.become_pass = "pass word"
+    connection.exec_command("cat", in_data=b"data")
+    connection.exec_command("true")
+    asked, read, *entered = host.calls[1:]
+    assert asked == (["sudo", "-k", "-n", "true"], None)
+    assert (read[0][:7], read[1]) == ([*SUDO, "cat", "--"], b"pass word\n")
+    assert [(argv[:6], stdin) for argv, stdin in entered] == [([*SUDO, "/usr/bin/python3"], b"pass word\ndata"), ([*SUDO, "/usr/bin/python3"], b"pass word\n")]
+
+
+def test_a_password_that_sudo_does_not_ask_for_is_not_handed_to_the_command(
+    connection: image.Connection, host: FakeHost, options: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_root(host, monkeypatch, 0)
+    options["become_password"] = "pass word"
+    connection.exec_command("cat", in_data=b"data")
+    assert [stdin for _argv, stdin in host.calls] == [None, None, None, b"data"]
+    assert host.calls[-1][0][:3] == ["sudo", "-n", "/usr/bin/python3"]
+
+
+@pytest.mark.parametrize(
+    "said", [b"sudo: a password is required\n", b"Sorry, try again.\nsudo: 1 incorrect password attempt\n", b"ops is not in the sudoers file.\n"]
+)
+def test_sudo_that_refuses_is_no_image_that_is_not_open(connection: image.Connection, host: FakeHost, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    without_root(host, monkeypatch, 1)
+    host.answers["cat"] = (1, b"", said)
+    with pytest.raises(AnsibleConnectionFailure, match=r"sudo did not make the user of the build root \(.*--ask-become-pass.*nothing was run") as raised:
+        connection.exec_command("true")
+    assert said.decode().splitlines()[-1] in str(raised.value)
+
+
 def test_another_machine_is_asked_over_ssh(connection: image.Connection, host: FakeHost, options: dict[str, t.Any]) -> None:
     options["build_host_connection"] = "ssh"
     connection.exec_command("true")
@@ -120,8 +174,8 @@ def test_another_machine_is_asked_over_ssh(connection: image.Connection, host: F
 def test_nothing_runs_when_the_image_is_not_open(connection: image.Connection, host: FakeHost, options: dict[str, t.Any], kind: str) -> None:
     options["build_host_connection"] = kind
     options["state_file"] += ".gone"
-    host.answers["cat"] = (1, b"", b"No such file or directory\n")
-    with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \(No such file or directory\).*nothing was run"):
+    host.answers["cat"] = (1, b"", b"cat: No such file or directory\n")
+    with pytest.raises(AnsibleConnectionFailure, match=r"root\.json\.gone: the image is not open \((?:cat: )?No such file or directory\).*nothing was run"):
         connection.exec_command("true")
     assert all(argv[0] != "/usr/bin/python3" for argv, _stdin in host.calls)
 

@@ -11,7 +11,6 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources im
     Mirrors,
     Source,
     find_mirrors,
-    parse_config,
     parse_deb822,
     parse_one_line,
     read_sources,
@@ -19,6 +18,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources im
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 DEB822 = """\
 # A comment
 Types: deb deb-src
@@ -71,12 +71,15 @@ def test_one_line() -> None:
     [
         ("trixie", "archive"),
         ("trixie-backports", "archive"),
+        ("trixie-backports-sloppy", "archive"),
         ("trixie-security", "security"),
         ("buster/updates", "security"),
         ("stable", "archive"),
         ("noble", None),
         ("noble-security", None),
         ("cloud-sdk-bookworm", None),
+        ("trixie-debug", None),
+        ("trixie-pgdg", None),
         ("./", None),
     ],
 )
@@ -87,13 +90,19 @@ def test_kind(suite: str, kind: str | None) -> None:
 def test_folder(tmp_path: Path) -> None:
     parts = tmp_path / "sources.list.d"
     parts.mkdir()
-    (tmp_path / "sources.list").write_text("deb http://first.example.org/debian trixie main\n", encoding="utf-8")
+    own = "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://first.example.org/debian trixie main\n"
+    (tmp_path / "sources.list").write_text(own, encoding="utf-8")
     (parts / "b.sources").write_text(DEB822, encoding="utf-8")
     (parts / "a.list").write_text("deb http://other.example.org/tool stable-tool main\n", encoding="utf-8")
     (parts / "c.sources.disabled").write_text(DEB822, encoding="utf-8")
     sources = read_sources(tmp_path)
     assert [source.uri.split("/")[2].split(".")[0] for source in sources] == ["first", "other", "mirror", "mirror", "mirror"]
     assert find_mirrors(sources, "here") == Mirrors("http://first.example.org/debian", "http://mirror.example.org/debian-security")
+
+
+def test_the_keyring_of_a_source() -> None:
+    assert [source.signed_by for source in parse_deb822(DEB822)] == [KEYRING, KEYRING, ""]
+    assert [source.signed_by for source in parse_one_line(ONE_LINE)] == ["/etc/apt/keyrings/a.gpg", ""]
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
@@ -123,25 +132,3 @@ def test_no_mirror(uri: str) -> None:
 def test_without_password() -> None:
     assert without_password("https://user:secret@m.example.org:8443/debian") == "https://m.example.org:8443/debian"
     assert without_password("file:/srv/debian") == "file:/srv/debian"
-
-
-def test_config() -> None:
-    dump = """\
-Acquire "";
-Acquire::http "";
-Acquire::http::Proxy "http://proxy.example.org:3128";
-Acquire::http::Proxy::m.example.org "DIRECT";
-Acquire::https::CaInfo "/etc/ssl/a.pem";
-Acquire::httpsomething "no";
-Acquire::Check-Valid-Until "false";
-Acquire::AllowInsecureRepositories "1";
-Acquire::Languages "none";
-Acquire::ForceIPv4 "";
-DPkg::Post-Invoke:: "rm -f /var/cache/apt/archives/*.deb || true";
-"""
-    assert parse_config(dump) == {
-        "Acquire::http::Proxy": "http://proxy.example.org:3128",
-        "Acquire::http::Proxy::m.example.org": "DIRECT",
-        "Acquire::https::CaInfo": "/etc/ssl/a.pem",
-        "Acquire::Check-Valid-Until": "false",
-    }

@@ -10,10 +10,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils import _base_recipe
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_recipe import Recipe, layout, parse_size, read_recipe
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import CommandResult
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import MIB
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
@@ -42,19 +41,9 @@ PARAMS: dict[str, t.Any] = {
 }
 
 
-class FakeAptConfig:
-    """apt-config with a proxy."""
-
-    def __init__(self, *_arguments: str, **_options: str) -> None:
-        pass
-
-    def run(self, *_arguments: str, **_options: str) -> CommandResult:
-        return CommandResult((), 0, 'Acquire::http::Proxy "http://p.example.org:3128";\n', "", 0.0)
-
-
 @pytest.fixture(autouse=True)
-def _apt_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_base_recipe, "Command", FakeAptConfig)
+def _proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://p.example.org:3128")
 
 
 def read(folder: Path, **changed: t.Any) -> Recipe:
@@ -67,7 +56,7 @@ def read(folder: Path, **changed: t.Any) -> Recipe:
 def test_mirrors_of_the_build_host(tmp_path: Path) -> None:
     recipe = read(tmp_path)
     assert recipe.mirrors == Mirrors("http://host.example.org/debian", "http://host.example.org/security")
-    assert recipe.settings == (("Acquire::http::Proxy", "http://p.example.org:3128"),)
+    assert recipe.access.proxies == ["http://p.example.org:3128"]
     assert (recipe.guest, recipe.virtual_size, recipe.keyring) == (None, 3 << 30, Path("/k.gpg"))
 
 
@@ -131,7 +120,7 @@ def test_inputs_have_no_password_and_no_path() -> None:
     inputs = RECIPE.inputs()
     assert inputs["mirror"] == "http://m.example.org/debian"
     assert "secret" not in str(inputs)
-    assert dataclasses.replace(RECIPE, keyring=Path("/other.gpg"), settings=(("a", "b"),)).inputs() == inputs
+    assert dataclasses.replace(RECIPE, keyring=Path("/other.gpg"), access=Access((("a", "b"),))).inputs() == inputs
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _bootstrap
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_recipe import Recipe
 from ansible_collections.hyperscaler.images.plugins.module_utils._bootstrap import (
@@ -24,6 +25,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._bootstrap impo
     parse_packages,
     parse_release,
     remove_leftovers,
+    why,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError
 
@@ -36,7 +38,7 @@ RECIPE = Recipe(
     virtual_size=3 << 30,
     keyring=Path("/k.gpg"),
     guest=None,
-    settings=(("Acquire::http::Proxy", "http://p.example.org:3128"),),
+    access=Access((("Acquire::http::Proxy", "http://p.example.org:3128"),), "machine m.example.org login a password b\n"),
 )
 LIST = """\
 Package: less
@@ -67,17 +69,20 @@ E: mmdebstrap failed to run
 
 
 def test_mmdebstrap_arguments() -> None:
-    arguments = mmdebstrap_arguments(RECIPE, Path("/root"), Path("/sources"), Path("/apt.conf"))
+    arguments = mmdebstrap_arguments(RECIPE, Path("/root"), Path("/sources"))
     assert arguments[-3:] == ["trixie", "/root", "/sources"]
     assert "--components=main,contrib" in arguments
-    assert "--aptopt=/apt.conf" in arguments
+    assert not any(argument.startswith("--aptopt") for argument in arguments)
     included = next(argument for argument in arguments if argument.startswith("--include="))
     assert {"htop", "cloud-init", "linux-image-cloud-amd64", "shim-signed"} <= set(included.partition("=")[2].split(","))
     assert not any("trusted" in argument or "insecure" in argument.lower() for argument in arguments)
 
 
-def test_apt_settings() -> None:
-    lines = apt_settings(RECIPE).splitlines()
+def test_apt_settings(tmp_path: Path) -> None:
+    lines = apt_settings(RECIPE.access, tmp_path).splitlines()
+    assert f'Dir::Etc::netrc "{tmp_path}/auth.conf";' in lines
+    assert (tmp_path / "auth.conf").read_text(encoding="utf-8") == RECIPE.access.credentials
+    assert (tmp_path / "auth.conf").stat().st_mode & 0o077 == 0
     assert 'Acquire::http::Proxy "http://p.example.org:3128";' in lines
     assert 'Acquire::Languages "none";' in lines
 
@@ -123,6 +128,16 @@ def test_release() -> None:
 )
 def test_error_lines(stderr: str, lines: str) -> None:
     assert error_lines(stderr) == lines
+
+
+def test_credentials_that_are_missing_are_no_matter_of_signatures() -> None:
+    said = (
+        "E: Failed to fetch http://m.example.org/debian/dists/trixie/InRelease  401  Unauthorized [IP: 192.0.2.7 80]\n"
+        "E: The repository 'http://m.example.org/debian trixie InRelease' is not signed.\nE: mmdebstrap failed to run\n"
+    )
+    text = why(CommandError("mmdebstrap failed", stderr=said))
+    assert text.startswith("http://m.example.org/debian asks for a user and a password (401 Unauthorized). Put its user and password into a file in")
+    assert "keyring" not in text
 
 
 def fill_package_folders(own: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,24 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _outgoin
 
 
 def test_a_mirror_or_proxy_on_the_loopback_interface_is_forwarded_by_its_port() -> None:
-    dump = 'Acquire::http::Proxy "http://localhost:3142";\nAcquire::https::Proxy::mirror.example.com "http://[::1]:8080/";\nAcquire::Retries "5";\n'
-    addresses = _outgoing.apt_addresses(dump, ["http://127.0.0.1/debian", "https://127.3.2.1/x", "http://mirror.example.com:99/debian", "file:/srv"])
+    addresses = [
+        "http://localhost:3142",
+        "http://user:word@[::1]:8080/",
+        "http://127.0.0.1/debian",
+        "https://127.3.2.1/x",
+        "http://m.example.com:99",
+        "file:/srv",
+    ]
     assert _outgoing.loopback_ports(addresses) == [80, 443, 3142, 8080]
+
+
+def test_a_server_on_localhost_is_named_by_the_number_that_it_listens_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert _outgoing.by_number(f"http://user:word@localhost:{port}/x") == f"http://user:word@127.0.0.1:{port}/x"
+        for same in (f"https://localhost:{port}/", f"http://localhost.example.com:{port}", f"http://127.0.0.1:{port}", "DIRECT"):
+            assert _outgoing.by_number(same) == same
+    assert _outgoing.by_number(f"http://localhost:{port}") == f"http://localhost:{port}"
 
 
 def test_names_that_only_look_like_the_loopback_interface_are_not() -> None:

@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of how Debian's mirror is told from others: with archives that apt reads, signed by keys of the test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_release
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import list_name
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors, Source, find_mirrors, parse_deb822, read_sources
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+
+EMPTY = hashlib.sha256(b"").hexdigest()
+NEEDED = ("gpg", "gpgv", "apt-get")
+THIRD_PARTY = """\
+Types: deb
+URIs: http://hypervisor.invalid/debian/storage
+Suites: trixie
+Components: no-subscription
+Signed-By: /usr/share/keyrings/hypervisor-archive-keyring.gpg
+"""
+DEBIAN = """\
+Types: deb
+URIs: http://mirror.invalid/debian
+Suites: trixie trixie-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.invalid/debian-security
+Suites: trixie-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+
+
+class Archives:
+    """Package archives in folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "gnupg"
+        self.home.mkdir(mode=0o700)
+        for name in ("debian", "other"):
+            self.gpg("--passphrase", "", "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never")
+            (folder / f"{name}.gpg").write_bytes(self.gpg("--export", f"{name}@example.org"))
+
+    def gpg(self, *arguments: str) -> bytes:
+        command = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments]
+        return subprocess.run(command, env={**os.environ, "GNUPGHOME": str(self.home)}, check=True, capture_output=True).stdout
+
+    def release(self, target: Path, origin: str, key: str, suite: str) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = target.with_suffix(".txt")
+        fields = f"Origin: {origin}\nLabel: {origin}\nSuite: stable\nCodename: {suite}\nDate: Sat, 01 Jan 2022 00:00:00 UTC\n"
+        text.write_text(f"{fields}Architectures: amd64\nComponents: main\nSHA256:\n {EMPTY} 0 main/binary-amd64/Packages\n", encoding="utf-8")
+        self.gpg("--local-user", f"{key}@example.org", "--yes", "--output", str(target), "--clearsign", str(text))
+        text.unlink()
+
+    def archive(self, name: str, origin: str, key: str, suite: str = "trixie") -> Source:
+        self.release(self.folder / name / "dists" / suite / "InRelease", origin, key, suite)
+        return Source(f"file:{self.folder}/{name}", suite)
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    if not all(shutil.which(program) for program in NEEDED):
+        pytest.skip(f"needs {', '.join(NEEDED)}")
+    return Archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture
+def no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Package lists of this machine: none."""
+    monkeypatch.setattr(_apt_release, "LISTS", tmp_path / "lists")
+    (tmp_path / "lists").mkdir()
+    return tmp_path / "lists"
+
+
+@pytest.mark.usefixtures("no_lists")
+@pytest.mark.parametrize(("origin", "key"), [("Proxmox", "other"), ("Debian", "other"), ("Docker", "debian")])
+def test_origin_and_signature_decide_and_not_the_order(archives: Archives, origin: str, key: str) -> None:
+    third = archives.archive(f"third-{origin}-{key}", origin, key)
+    own = archives.archive("own", "Debian", "debian")
+    security = archives.archive("own-security", "Debian", "debian", "trixie-security")
+    other_security = archives.archive("third-security", "Debian", "other", "trixie-security")
+    found = find_mirrors([third, other_security, own, security], "here", archives.folder / "debian.gpg")
+    assert found == Mirrors(own.uri, security.uri)
+
+
+@pytest.mark.usefixtures("no_lists")
+def test_apt_verifies_what_it_asks(archives: Archives) -> None:
+    asked = [archives.archive("verified", "Debian", "debian"), archives.archive("forged", "Debian", "other"), Source("file:/no/such/archive", "trixie")]
+    answered, said = _apt_release.Releases(archives.folder / "debian.gpg")._ask(asked)
+    assert answered == {asked[0].uri: "Debian"}
+    assert [_apt_release._was_refused(source, said) for source in asked] == [False, True, False]
+
+
+@pytest.mark.usefixtures("no_lists")
+def test_only_archives_of_others_is_no_mirror(archives: Archives) -> None:
+    third = archives.archive("only", "Debian", "other")
+    with pytest.raises(ImageError, match=r"the package sources of here name none. Give the address of one \(option mirror\)"):
+        find_mirrors([third], "here", archives.folder / "debian.gpg")
+
+
+def test_lists_that_apt_has_answer_without_the_mirror(archives: Archives, no_lists: Path) -> None:
+    third, own = Source("http://third.invalid/debian", "trixie"), Source("http://mirror.invalid/debian", "trixie")
+    archives.release(no_lists / "third.invalid_debian_dists_trixie_InRelease", "Ceph", "debian", "trixie")
+    archives.release(no_lists / "mirror.invalid_debian_dists_bookworm_InRelease", "Debian", "debian", "bookworm")
+    assert find_mirrors([third, own], "here", archives.folder / "debian.gpg").archive == own.uri
+
+
+def test_lists_behind_a_mirror_list_and_in_the_package_cache(archives: Archives, no_lists: Path, tmp_path: Path) -> None:
+    behind = Source("http://a.invalid/debian", "trixie", listed="mirror+file:/etc/apt/mirrors/debian.list")
+    archives.release(no_lists / "_etc_apt_mirrors_debian.list_dists_trixie_InRelease", "Debian", "debian", "trixie")
+    assert find_mirrors([behind], "here", archives.folder / "debian.gpg").archive == behind.uri
+    cached = Source("http://b.invalid/debian", "trixie", "/other.gpg")
+    archives.release(tmp_path / "cache/b.invalid_debian_dists_trixie_InRelease", "Debian", "debian", "trixie")
+    assert find_mirrors([cached], "here", archives.folder / "debian.gpg", [tmp_path / "cache"]).archive == cached.uri
+
+
+@pytest.mark.usefixtures("no_lists")
+def test_a_mirror_that_does_not_answer_is_known_by_its_keyring(tmp_path: Path) -> None:
+    parts = tmp_path / "sources.list.d"
+    parts.mkdir()
+    (parts / "ceph.sources").write_text(THIRD_PARTY, encoding="utf-8")
+    (parts / "debian.sources").write_text(DEBIAN, encoding="utf-8")
+    assert find_mirrors(read_sources(tmp_path), "here") == Mirrors("http://mirror.invalid/debian", "http://mirror.invalid/debian-security")
+
+
+@pytest.mark.usefixtures("no_lists")
+def test_the_reason_is_told_when_none_that_may_be_answers() -> None:
+    two = [Source("http://a.invalid/debian", "trixie"), Source("http://b.invalid/debian", "trixie")]
+    with pytest.raises(ImageError, match=r"package sources of here: [ab]\.invalid has no address in the name service\. Check the network.*option mirror"):
+        find_mirrors(two, "here")
+    with pytest.raises(ImageError, match="option mirror"):
+        find_mirrors(parse_deb822(THIRD_PARTY), "here")
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("http://m.example.org/debian/", "m.example.org_debian"),
+        ("https://user:secret@m.example.org:8443/a_b/debian", "m.example.org:8443_a%5fb_debian"),
+        ("file:/srv/debian", "_srv_debian"),
+        ("mirror+file:/etc/apt/mirrors/debian.list", "_etc_apt_mirrors_debian.list"),
+    ],
+)
+def test_names_of_lists(uri: str, name: str) -> None:
+    assert list_name(uri) == name
