@@ -58,7 +58,7 @@ run_slurmctld() {
 
 # Without state and mail there are errors that say nothing of the configuration.
 print_errors() {
-  sed -n -E 's/^slurm(ctld|dbd): ((error|fatal): )/\2/p' "$scratch/out" |
+  sed -n -E 's/^(slurm(ctld|dbd): |\[[^]]*\] )+((error|fatal): )/\3/p' "$scratch/out" |
     grep -Ev 'state (save )?file|MailProg|plugstack\.conf|High latency|must be up when starting' | uniq
 }
 
