@@ -4,62 +4,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 
-from ansible.errors import AnsibleFilterError
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_gres import gres_lines, gres_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_values import merge, quoted, refuse, words_of
 
-FAKE_FOLDER = "/run/slurm-fake-gres"
-DETECTIONS = ("nvml", "nvidia", "devices", "fake")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
-WORD = re.compile(r"[a-z][a-z0-9_]*")
-# Models may have hyphens (a100-sxm4-40gb), and MIG profiles bring points and a plus sign (h100_1g.10gb+me).
-TYPE = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
-HYPHEN_BEFORE_PROFILE = re.compile(r"-[0-9]+g\.[0-9]+gb")
-
-
-def _refuse(host: str, why: str) -> t.NoReturn:
-    raise AnsibleFilterError(f"Cannot describe {host} to Slurm: {why}")
-
-
-def _gres(host: str, entry: t.Mapping[str, t.Any], detect: str) -> dict[str, t.Any]:
-    """One entry of slurm_compute_gres with everything filled in; devices of fake ones are named by the caller."""
-    found: dict[str, t.Any] = {
-        "name": entry.get("name") or "gpu",
-        "type": entry.get("type") or "",
-        "count": int(entry.get("count") or 1),
-        "devices": list(entry.get("devices") or []),
-    }
-    if not WORD.fullmatch(found["name"]):
-        _refuse(host, f"{found['name']!r} is no name of a resource. Use lower-case letters, digits and underscores.")
-    if found["type"] and (not TYPE.fullmatch(found["type"]) or HYPHEN_BEFORE_PROFILE.search(found["type"])):
-        _refuse(
-            host,
-            f"{found['type']!r} can be no type of a resource, because Slurm compares it with the name that the driver gives, "
-            "in lower case and with underscores. Write a100_1g.5gb, for instance, where the driver says NVIDIA A100 MIG 1g.5gb.",
-        )
-    if detect == "devices" and found["name"] == "gpu" and len(found["devices"]) != found["count"]:
-        _refuse(
-            host,
-            f"it has {found['count']} GPUs but names {len(found['devices'])} devices. "
-            "Name one in devices for each, or let slurm_compute_gres_detect find them.",
-        )
-    return found
-
-
-def _all_gres(host: str, variables: t.Mapping[str, t.Any], detect: str) -> list[dict[str, t.Any]]:
-    """The generic resources of one node."""
-    found = [_gres(host, entry, detect) for entry in variables.get("slurm_compute_gres") or []]
-    if detect == "fake":
-        used: dict[str, int] = {}
-        for entry in found:
-            first = used.get(entry["name"], 0)
-            used[entry["name"]] = first + entry["count"]
-            entry["devices"] = [f"{FAKE_FOLDER}/{entry['name']}{index}" for index in range(first, used[entry["name"]])]
-    elif detect in ("nvml", "nvidia"):
-        # Detection finds the devices itself, and an own list would only be compared with it.
-        found = [{**entry, "devices": []} if entry["name"] == "gpu" else entry for entry in found]
-    return found
+# Other names of the same parameters, in lower case; slurm.conf(5).
+ALIASES = {"features": "feature", "procs": "cpus"}
+TOPOLOGY = ("Sockets", "CoresPerSocket", "ThreadsPerCore")
 
 
 def _hardware(host: str, facts: t.Mapping[str, t.Any], memory_percent: int) -> dict[str, int]:
@@ -68,7 +23,7 @@ def _hardware(host: str, facts: t.Mapping[str, t.Any], memory_percent: int) -> d
         processors, memory = int(facts["processor_vcpus"]), int(facts["memtotal_mb"])
         sockets, cores, threads = int(facts["processor_count"]), int(facts["processor_cores"]), int(facts["processor_threads_per_core"])
     except (KeyError, TypeError, ValueError) as error:
-        _refuse(host, f"its facts lack processors or memory ({error}). Gather them with the subsets hardware and network.")
+        refuse(host, f"its facts lack processors or memory ({error})", "Gather them with the subsets hardware and network")
     found = {"CPUs": processors}
     # Machines whose sockets differ, and some virtual ones, do not multiply; Slurm then takes each processor for a core.
     if sockets * cores * threads == processors:
@@ -77,13 +32,40 @@ def _hardware(host: str, facts: t.Mapping[str, t.Any], memory_percent: int) -> d
 
 
 def _address(host: str, variables: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> str:
-    routes = [(facts.get(family) or {}).get("address") for family in ("default_ipv4", "default_ipv6")]
-    address = str(next((found for found in (variables.get("slurm_compute_address"), *routes) if found), ""))
+    given = str(variables.get("slurm_compute_address") or "")
+    routes = [str((facts.get(family) or {}).get("address") or "") for family in ("default_ipv4", "default_ipv6")]
+    # A link-local address says nothing without the name of an interface, which other machines do not know.
+    address = (given or next((found for found in routes if found and not is_link_local(found)), "")).strip("[]")
     if not address:
-        _refuse(host, "it has no default route, so its address is not known. Set slurm_compute_address for it.")
+        linked = f", and the address {''.join(routes)} holds on one link only" if any(routes) else ""
+        refuse(host, f"it has no default route{linked}, so its address is not known", "Set slurm_compute_address for it")
+    if is_link_local(address):
+        refuse(host, f"{address} is an address that holds on one link only", "Set slurm_compute_address to one that the other machines reach")
     if address.startswith("127.") or address in ("::1", "localhost"):
-        _refuse(host, f"{address} is an address of the machine for itself. Set slurm_compute_address to one that the other machines reach.")
+        refuse(host, f"{address} is an address of the machine for itself", "Set slurm_compute_address to one that the other machines reach")
     return address
+
+
+def is_link_local(address: str) -> bool:
+    """Whether an address holds on one link only; names hold everywhere."""
+    try:
+        return ipaddress.ip_address(address.strip("[]").partition("%")[0]).is_link_local
+    except ValueError:
+        return False
+
+
+def _topology(line: dict[str, t.Any], options: t.Any) -> dict[str, t.Any]:
+    """Leave out what facts say of processors where a user says otherwise: Slurm would take the one that does not fit."""
+    given = {ALIASES.get(str(key).lower(), str(key).lower()) for key in options or {}}
+    shape = {key.lower() for key in TOPOLOGY} | {"boards", "socketsperboard"}
+    dropped = set()
+    if given & shape and "cpus" not in given:
+        dropped.add("CPUs")
+    if "cpus" in given and not given & shape:
+        dropped.update(TOPOLOGY)
+    if "socketsperboard" in given:
+        dropped.add("Sockets")
+    return {key: value for key, value in line.items() if key not in dropped}
 
 
 def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with_gpus: t.Container[str]) -> dict[str, t.Any]:
@@ -92,24 +74,32 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
     facts = variables.get("ansible_facts") or {}
     name = str(variables.get("slurm_compute_node_name") or host.split(".", maxsplit=1)[0])
     if not NAME.fullmatch(name):
-        _refuse(host, f"{name!r} is no name of a node. Use letters, digits and hyphens in slurm_compute_node_name.")
+        refuse(host, f"{name!r} is no name of a node", "Use letters, digits and hyphens in slurm_compute_node_name")
     detect = str(variables.get("slurm_compute_gres_detect") or "nvml")
-    if detect not in DETECTIONS:
-        _refuse(host, f"slurm_compute_gres_detect is {detect!r}, which is none of {', '.join(DETECTIONS)}.")
-    gres = _all_gres(host, variables, detect)
+    gres = gres_of(host, variables.get("slurm_compute_gres"), detect)
+    options = variables.get("slurm_compute_options") or {}
+    if any(str(key).lower() == "nodename" for key in options):
+        refuse(host, "slurm_compute_options names the node", "Use slurm_compute_node_name for that")
     line: dict[str, t.Any] = {
         "NodeName": name,
-        "NodeHostname": facts.get("hostname") or _refuse(host, "its facts lack hostname. Gather them first."),
+        "NodeHostname": facts.get("hostname") or refuse(host, "its facts lack hostname", "Gather them first"),
         "NodeAddr": _address(host, variables, facts),
         "Port": port,
         **_hardware(host, facts, memory_percent),
+        "Gres": ",".join(entry.node_text for entry in gres),
+        "Feature": ",".join(words_of(variables.get("slurm_compute_features"), f"the features of {host}")),
+        "State": "UNKNOWN",
     }
-    if gres:
-        line["Gres"] = ",".join(":".join(part for part in (entry["name"], entry["type"], str(entry["count"])) if part) for entry in gres)
-    if variables.get("slurm_compute_features"):
-        line["Feature"] = ",".join(variables["slurm_compute_features"])
-    line.update(variables.get("slurm_compute_options") or {})
-    return {"host": host, "line": line, "gres": gres, "detect": detect, "gpus": host in with_gpus}
+    merged = merge(_topology(line, options), options, f"slurm_compute_options of {host}", aliases=ALIASES)
+    return {
+        "host": host,
+        "line": {key: quoted(key, text, host) for key, text in merged.items()},
+        "gres": [entry.name for entry in gres],
+        "resources": sorted({entry.partition(":")[0] for entry in merged.get("Gres", "").strip('"').split(",") if entry}),
+        "gres_lines": gres_lines(gres, detect, host in with_gpus),
+        "detect": detect,
+        "gpus": host in with_gpus,
+    }
 
 
 def slurm_nodes(
@@ -129,7 +119,7 @@ def slurm_nodes(
         for node in nodes:
             other = seen.setdefault(str(node["line"][key]), node["host"])
             if other != node["host"]:
-                _refuse(node["host"], f"its {key} {node['line'][key]} is also that of {other}. Change {remedy} of one of them.")
+                refuse(node["host"], f"its {key} {node['line'][key]} is also that of {other}", f"Change {remedy} of one of them")
     return nodes
 
 

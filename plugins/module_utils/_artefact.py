@@ -11,7 +11,7 @@ import re
 import typing as t
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
@@ -74,12 +74,17 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """A package that can be had. ``location`` is a URL or a path, ``file`` what the lock file calls it."""
+    """A package that can be had.
+
+    ``location`` is a URL or a path, ``file`` what the lock file calls it. ``trouble`` is why it cannot be used; then its package may be known
+    by name only.
+    """
 
     package: Package
     sha256: str
     location: str
     file: str
+    trouble: str = ""
 
 
 def merge(catalogue: t.Mapping[str, t.Any], *overrides: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -104,7 +109,8 @@ def source_from(component: str, description: t.Mapping[str, t.Any]) -> Source:
     if len(kinds) != 1:
         raise _wrong(component, f"it names {' and '.join(kinds) or 'no source'}", "Name one of path, files and repository")
     version, mirror = str(description.get("version", "")), str(description.get("mirror") or "").rstrip("/")
-    packages = tuple(str(name) for name in description.get("packages") or ())
+    # dpkg knows a package by its name in lower case.
+    packages = tuple(str(name).lower() for name in description.get("packages") or ())
     if not packages:
         raise _wrong(component, "it names no packages", "List the packages to install")
     return Source(
@@ -152,16 +158,22 @@ def _is_of_release(package: Package, release: str) -> bool:
     return not release or any(fnmatch.fnmatchcase(version, release) for version in (package.release, package.version))
 
 
-def choose(offers: t.Sequence[Offer], names: t.Sequence[str], source: Source, architecture: str) -> list[Offer]:
-    """The newest of each named package, and what these need of the same source, sorted by name; raises ImageError when one is not offered."""
+def _newest(offers: t.Sequence[Offer], release: str, architecture: str) -> dict[str, Offer]:
+    """The newest offer of each package. One that cannot be used and does not tell its version counts as the newest, so that nothing older takes its place."""
     newest: dict[str, Offer] = {}
     for offer in offers:
         package = offer.package
-        if package.architecture not in (architecture, "all") or not _is_of_release(package, source.release):
+        if package.architecture not in (architecture, "all", "") or (package.version and not _is_of_release(package, release)):
             continue
         other = newest.get(package.name)
-        if other is None or version_order(package.version) > version_order(other.package.version):
+        if other is None or not package.version or (other.package.version and version_order(package.version) > version_order(other.package.version)):
             newest[package.name] = offer
+    return newest
+
+
+def choose(offers: t.Sequence[Offer], names: t.Sequence[str], source: Source, architecture: str) -> list[Offer]:
+    """The newest of each named package, and what these need of the same source, sorted by name; raises ImageError when one is not offered."""
+    newest = _newest(offers, source.release, architecture)
     chosen: dict[str, Offer] = {}
     queue = [name.rstrip("?") for name in names if name.rstrip("?") in newest or not name.endswith("?")]
     while queue:
@@ -173,6 +185,8 @@ def choose(offers: t.Sequence[Offer], names: t.Sequence[str], source: Source, ar
                 f"Cannot install {source.component}: its source offers no package {' '.join(filter(None, (name, source.release)))} for {architecture}, "
                 f"only {', '.join(sorted(newest)) or 'none'}. Correct the source, or update the lock file with the playbook lock.yml."
             )
+        if newest[name].trouble:
+            raise ImageError(newest[name].trouble)
         chosen[name] = newest[name]
         for alternatives in newest[name].package.depends:
             if not any(alternative in chosen for alternative in alternatives):

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import SHA256, Offer, Source
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
 

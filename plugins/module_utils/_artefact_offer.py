@@ -18,7 +18,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._artefact impor
     UnavailableError,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import look_into, read_deb
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository, read_index
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import download, fetch
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
@@ -95,14 +95,15 @@ class Fetcher:
     def _in_folder(self, source: Source, locked: Locked | None) -> list[Offer]:
         path = Path(source.path)
         paths = sorted(path.glob("*.deb")) if path.is_dir() else [path]
-        if not paths or not paths[0].is_file():
+        if not paths or not any(entry.is_file() for entry in paths):
             raise ImageError(f"Cannot install {source.component} from {path}: there is no package file. Correct its path, or put the packages there.")
         found = []
         for entry in paths:
-            package, digest = read_deb(entry), file_digest(entry)
-            if locked:
-                locked.require_same(package, digest, str(entry))
-            found.append(Offer(package, digest, str(entry.absolute()), entry.name))
+            reading = look_into(entry)
+            digest = "" if reading.trouble else file_digest(entry)
+            if locked and not reading.trouble:
+                locked.require_same(reading.package, digest, str(entry))
+            found.append(Offer(reading.package, digest, str(entry.absolute()), entry.name, reading.trouble))
         return found
 
     def _of_file(self, source: Source, entry: FileSource, locked: Locked | None) -> Offer:
@@ -136,7 +137,7 @@ class Fetcher:
 
     def _in_repository(self, repository: RepositorySource) -> list[Offer]:
         base = repository.url.rstrip("/") + "/"
-        return [Offer(entry.package, entry.sha256, entry.url, entry.url[len(base) :]) for entry in self._index(repository)]
+        return [Offer(entry.package, entry.sha256, entry.url, entry.url[len(base) :], entry.trouble) for entry in self._index(repository)]
 
     def _index(self, repository: RepositorySource) -> t.Sequence[Entry]:
         here = local_path(repository.key)

@@ -9,7 +9,7 @@ import dataclasses
 import re
 import typing as t
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 COMPONENTS = ("mgmtd", "meta", "storage", "client")
@@ -23,7 +23,8 @@ class PackageError(ImageError):
 class Candidate:
     """A package that is offered.
 
-    ``origin`` is a path or URL, ``local`` a copy that was fetched to look into it. ``proven`` says that the file itself was read to its end.
+    ``origin`` is a path or URL, ``local`` a copy that was fetched to look into it. ``proven`` says that the file itself was read to its end,
+    ``trouble`` why it cannot be used; then its package may be known by name only.
     """
 
     package: Package
@@ -31,6 +32,7 @@ class Candidate:
     sha256: str
     proven: bool = False
     local: str = ""
+    trouble: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +107,14 @@ def select(candidates: t.Sequence[Candidate], wanted: Wanted) -> Selection:
     """Choose the packages for the wanted components; raises PackageError when the offer is incomplete or not unique."""
     if not wanted.components:
         raise PackageError("Cannot choose packages of BeeGFS: no component is asked for. Name at least one of " + ", ".join(COMPONENTS) + ".")
-    ours = [candidate for candidate in candidates if is_beegfs(candidate.package.name)]
+    ours = [candidate for candidate in candidates if is_beegfs(candidate.package.name) and not candidate.trouble]
+    unfit = [candidate for candidate in candidates if candidate.trouble]
+    if unfit and not ours:
+        raise PackageError(unfit[0].trouble)
     release = _release(ours, wanted)
     offered = _fitting(ours, release, wanted.architecture)
     needs = packages_of(release, wanted.components)
+    _refuse_unfit(needs, unfit, release, wanted)
     chosen: dict[str, Choice] = {}
     for name, (needed, users) in needs.items():
         if name in offered:
@@ -116,9 +122,18 @@ def select(candidates: t.Sequence[Candidate], wanted: Wanted) -> Selection:
         elif needed:
             raise _missing(name, f"the component {users[0]} needs it", candidates, release, wanted)
     _add_dependencies(chosen, offered, candidates, release, wanted)
+    _refuse_unfit(chosen, unfit, release, wanted)
     taken = {id(choice.candidate) for choice in chosen.values()}
     left = [Choice(candidate, _why_not(candidate, release, wanted)) for candidate in candidates if id(candidate) not in taken]
     return Selection(release, tuple(chosen[name] for name in sorted(chosen)), tuple(left))
+
+
+def _refuse_unfit(names: t.Container[str], unfit: t.Iterable[Candidate], release: str, wanted: Wanted) -> None:
+    """A package that is asked for must not be replaced in silence by another one, or left out because it need not be there."""
+    for candidate in unfit:
+        package = candidate.package
+        if package.name in names and package.release in ("", release) and package.architecture in ("", "all", wanted.architecture):
+            raise PackageError(candidate.trouble)
 
 
 def _add_dependencies(chosen: dict[str, Choice], offered: t.Mapping[str, Candidate], candidates: t.Sequence[Candidate], release: str, wanted: Wanted) -> None:
@@ -187,6 +202,9 @@ def _fitting(candidates: t.Sequence[Candidate], release: str, architecture: str)
 
 def _missing(name: str, why: str, candidates: t.Sequence[Candidate], release: str, wanted: Wanted) -> PackageError:
     named = [candidate for candidate in candidates if candidate.package.name == name]
+    for candidate in candidates:
+        if candidate.trouble and candidate.package.name in name.split(" or "):
+            return PackageError(candidate.trouble)
     others = sorted(f"{candidate.origin} has {candidate.package.version} for {candidate.package.architecture}" for candidate in named)
     found = f"only unfit ones are there ({'; '.join(others)})" if others else "the source has none"
     add = f"Add {name} {release} for {wanted.architecture}."
@@ -195,6 +213,8 @@ def _missing(name: str, why: str, candidates: t.Sequence[Candidate], release: st
 
 def _why_not(candidate: Candidate, release: str, wanted: Wanted) -> str:
     package = candidate.package
+    if candidate.trouble:
+        return candidate.trouble
     if not is_beegfs(package.name):
         return "it is not a package of BeeGFS"
     if package.release != release:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import dataclasses
 import gzip
@@ -21,6 +22,7 @@ import typing as t
 import zlib
 from pathlib import Path, PurePosixPath
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, package_from, parse_fields, split_paragraphs
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
@@ -28,35 +30,11 @@ AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
 AR_END = b"`\n"
 LARGEST_CONTROL = 4 << 20
+LARGEST_SUMS = 256 << 20
 CHUNK = 1 << 20
 
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-VERSION = re.compile(r"(?:\d+:)?\d[A-Za-z0-9.+~-]*")
-ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-# A dependency is a list of alternatives, of which one is enough.
-Dependency = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Package:
-    """The control fields of a package that matter for choosing it."""
-
-    name: str
-    version: str
-    architecture: str
-    depends: tuple[Dependency, ...] = ()
-
-    @property
-    def release(self) -> str:
-        """The version of the software: without epoch and Debian revision."""
-        upstream = self.version.partition(":")[2] or self.version
-        return upstream.rpartition("-")[0] or upstream
-
-    @property
-    def file_name(self) -> str:
-        """The file name by Debian's convention, made from checked fields only."""
-        return f"{self.name}_{self.version.partition(':')[2] or self.version}_{self.architecture}.deb"
+# A digest, then one or two characters before the name: two blanks, or a blank and an asterisk for "binary"; some tools write one blank only.
+SUM = re.compile(r"\\?([0-9A-Fa-f]{32}) [ *]?(.+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +42,17 @@ class _Member:
     name: str
     offset: int
     size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was found in a package file: ``trouble`` is why it cannot be used, empty when it can.
+
+    Of a file that says nothing of itself, ``package`` has only the name that stands in the file's name.
+    """
+
+    package: Package
+    trouble: str = ""
 
 
 class _Region(io.RawIOBase):
@@ -85,54 +74,6 @@ class _Region(io.RawIOBase):
         return len(data)
 
 
-def package_from(fields: t.Mapping[str, str]) -> Package:
-    """Check the control fields of a package; raises ValueError with the reason."""
-    values = []
-    for field, pattern in (("Package", PACKAGE_NAME), ("Version", VERSION), ("Architecture", ARCHITECTURE)):
-        value = fields.get(field)
-        if value is None:
-            raise ValueError(f"it has no field {field}")
-        if not pattern.fullmatch(value):
-            raise ValueError(f"its field {field} is {value!r}")
-        values.append(value)
-    depends = ", ".join(fields[name] for name in ("Pre-Depends", "Depends") if fields.get(name))
-    return Package(values[0], values[1], values[2], parse_depends(depends))
-
-
-def parse_depends(text: str) -> tuple[Dependency, ...]:
-    """The names in a dependency field, without versions and architectures."""
-    found = []
-    for entry in text.split(","):
-        names = tuple(match.group(1) for match in (re.match(r"\s*([a-z0-9][a-z0-9+.-]+)", name) for name in entry.split("|")) if match)
-        if names:
-            found.append(names)
-    return tuple(found)
-
-
-def parse_paragraphs(text: str) -> list[dict[str, str]]:
-    """The paragraphs of a control file or a package index; raises ValueError for lines that are none."""
-    paragraphs: list[dict[str, str]] = []
-    fields: dict[str, str] = {}
-    name = ""
-    for line in [*text.splitlines(), ""]:
-        if not line.strip():
-            if fields:
-                paragraphs.append(fields)
-            fields, name = {}, ""
-        elif line[0] in " \t":
-            if not name:
-                raise ValueError(f"a line continues no field: {line[:60]!r}")
-            fields[name] += "\n" + line.strip()
-        else:
-            name, colon, value = line.partition(":")
-            if not colon or not re.fullmatch(r"[!-9;-~]+", name):
-                raise ValueError(f"a line is no field: {line[:60]!r}")
-            if name in fields:
-                raise ValueError(f"the field {name} is there twice")
-            fields[name] = value.strip()
-    return paragraphs
-
-
 @contextlib.contextmanager
 def open_regular(path: Path) -> t.Iterator[t.BinaryIO]:
     """Open a file for reading; links, devices, pipes and sockets are refused."""
@@ -149,52 +90,70 @@ def open_regular(path: Path) -> t.Iterator[t.BinaryIO]:
 
 
 def read_deb(path: Path) -> Package:
-    """The control fields of a package file that was read to its end; raises IntegrityError when anything about it is damaged."""
-    with open_regular(path) as stream:
-        try:
-            return _read(stream)
-        except (ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, CommandError) as error:
-            why = str(error) or type(error).__name__
-            raise IntegrityError(
-                f"Cannot use the package {path}: {why}. The file is damaged or incomplete; fetch or build it again.", path=str(path)
-            ) from error
+    """The control fields of a package file that was read to its end; raises IntegrityError when it cannot be used."""
+    reading = look_into(path)
+    if reading.trouble:
+        raise IntegrityError(reading.trouble, path=str(path))
+    return reading.package
 
 
-def _read(stream: t.BinaryIO) -> Package:
-    members = _members(stream)
-    control, sums = _read_control(stream, members["control.tar"])
+def look_into(path: Path) -> Reading:
+    """Read a package file to its end. Whatever is wrong with it is told and not raised, because nothing may ask for it."""
+    package = Package(path.name.partition("_")[0].removesuffix(".deb").lower(), "", "")
     try:
-        paragraphs = parse_paragraphs(control)
-    except ValueError as error:
-        raise ValueError(f"its control file is wrong, {error}") from error
+        with open_regular(path) as stream:
+            members = _members(stream)
+            control, sums = _read_control(stream, members["control.tar"])
+            package = _package_of(control)
+            _check_data(stream, members["data.tar"], sums)
+    except IntegrityError as error:
+        return Reading(package, str(error))
+    except _UnfitError as error:
+        return Reading(package, f"Cannot use the package {path}: {error}. Build it again with other fields, or remove it.")
+    except (ValueError, EOFError, OSError, tarfile.TarError, lzma.LZMAError, zlib.error, CommandError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Reading(package, f"Cannot use the package {path}: {why}. The file is damaged or incomplete; fetch or build it again.")
+    return Reading(package)
+
+
+class _UnfitError(ValueError):
+    """The file is whole, but dpkg would not install what it holds."""
+
+
+def _package_of(control: str) -> Package:
+    paragraphs = split_paragraphs(control)
     if len(paragraphs) != 1:
-        raise ValueError(f"its control file has {len(paragraphs)} paragraphs instead of one")
-    package = package_from(paragraphs[0])
-    _check_data(stream, members["data.tar"], sums)
-    return package
+        raise _UnfitError(f"its control file has {len(paragraphs)} paragraphs instead of one")
+    try:
+        fields = parse_fields(paragraphs[0])
+    except ValueError as error:
+        raise _UnfitError(f"its control file is wrong, {error}") from error
+    try:
+        return package_from(fields)
+    except ValueError as error:
+        raise _UnfitError(str(error)) from error
 
 
 def _members(stream: t.BinaryIO) -> dict[str, _Member]:
-    """The two archives in a package file, by their names without the compression."""
+    """The two archives in a package file, by their names without the compression. What comes after them is nothing to dpkg."""
     found: dict[str, _Member] = {}
+    wanted = iter(("control.tar", "data.tar"))
+    kind = next(wanted)
     for index, member in enumerate(_walk(stream)):
         if index == 0:
             stream.seek(member.offset)
             if member.name != "debian-binary" or not stream.read(min(member.size, 16)).startswith(b"2."):
                 raise ValueError("it does not begin with the mark of a Debian package of format 2")
-            continue
-        kind = ".".join(member.name.split(".")[:2])
-        if kind not in ("control.tar", "data.tar"):
-            if not member.name.startswith("_"):
-                raise ValueError(f"it has a part {member.name!r} that is unknown")
-        elif kind in found:
-            raise ValueError(f"it has two parts {kind}")
-        else:
+        elif member.name.startswith(kind):
+            if kind == "control.tar" and member.name.endswith((".bz2", ".lzma")):
+                raise ValueError(f"its part {member.name!r} is compressed in a way that dpkg has for data only")
             found[kind] = member
-    for kind in ("control.tar", "data.tar"):
-        if kind not in found:
-            raise ValueError(f"it has no part {kind}")
-    return found
+            kind = next(wanted, "")
+            if not kind:
+                return found
+        elif not member.name.startswith("_"):
+            raise ValueError(f"it has a part {member.name!r} before {kind}")
+    raise ValueError(f"it has no part {kind}")
 
 
 def _walk(stream: t.BinaryIO) -> t.Iterator[_Member]:
@@ -231,6 +190,9 @@ def _unpacked(stream: t.BinaryIO, member: _Member) -> t.Iterator[t.IO[bytes]]:
     elif compression in (["xz"], ["lzma"]):
         with lzma.LZMAFile(raw) as unzipped_lzma:
             yield t.cast("t.IO[bytes]", unzipped_lzma)
+    elif compression == ["bz2"]:
+        with bz2.BZ2File(raw) as unzipped_bz2:
+            yield t.cast("t.IO[bytes]", unzipped_bz2)
     elif compression == ["zst"]:
         with _unpacked_zstd(t.cast("t.IO[bytes]", raw), member.name) as unzipped_zstd:
             yield unzipped_zstd
@@ -250,45 +212,54 @@ def _unpacked_zstd(raw: t.IO[bytes], name: str) -> t.Iterator[t.IO[bytes]]:
 
 def _read_control(stream: t.BinaryIO, member: _Member) -> tuple[str, dict[str, str]]:
     """The control file, and the digests of the files in the package where it has them."""
-    wanted = {"control": "", "md5sums": ""}
+    limits = {"control": LARGEST_CONTROL, "md5sums": LARGEST_SUMS}
+    found = {"control": "", "md5sums": ""}
     with _unpacked(stream, member) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
         for entry in archive:
-            name = str(PurePosixPath(entry.name))
-            if name not in wanted:
+            name = plain_path(entry.name)
+            if name not in limits:
                 continue
-            if not entry.isreg() or entry.size > LARGEST_CONTROL:
-                raise ValueError(f"its file {name} is not a regular file of less than {LARGEST_CONTROL} bytes")
+            if not entry.isreg() or entry.size > limits[name]:
+                raise ValueError(f"its file {name} is not a regular file of less than {limits[name]} bytes")
             content = archive.extractfile(entry)
-            wanted[name] = content.read().decode("utf-8") if content else ""
+            # File names and people's names have any encoding.
+            found[name] = content.read().decode("utf-8", "surrogateescape") if content else ""
         _read_to_end(unpacked)
-    if not wanted["control"]:
+    if not found["control"]:
         raise ValueError("it has no control file")
-    sums = {}
-    for line in wanted["md5sums"].splitlines():
-        digest, _space, name = line.partition("  ")
-        sums[name] = digest
-    return wanted["control"], sums
+    return found["control"], parse_sums(found["md5sums"])
+
+
+def parse_sums(text: str) -> dict[str, str]:
+    """The digests in a file md5sums by path without a leading slash. dpkg needs none of them, so lines that are none are left out."""
+    matches = (SUM.fullmatch(line.rstrip("\r")) for line in text.split("\n"))
+    return {plain_path(match.group(2)): match.group(1).lower() for match in matches if match}
+
+
+def plain_path(name: str) -> str:
+    """A path in a package as dpkg keeps it: without ``/`` and ``./`` before it, and without a slash behind it."""
+    return re.sub(r"^(?:\.?/+)+", "", name).rstrip("/")
 
 
 def _check_data(stream: t.BinaryIO, member: _Member, sums: t.Mapping[str, str]) -> None:
     """Read all files of a package, so that damage shows."""
-    left = dict(sums)
+    found: dict[str, str] = {}
     with _unpacked(stream, member) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
         for entry in archive:
-            path = PurePosixPath(entry.name)
-            if path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"it would write {entry.name!r}, outside its own paths")
-            expected = left.pop(str(path), None)
-            if expected is None or not entry.isreg():
+            name = plain_path(entry.name)
+            if ".." in PurePosixPath(name).parts:
+                raise _UnfitError(f"it would write {entry.name!r}, outside its own paths")
+            if name not in sums or not entry.isreg():
                 continue
             content, digest = archive.extractfile(entry), hashlib.md5(usedforsecurity=False)
             for chunk in iter(lambda source=content: source.read(CHUNK) if source else b"", b""):  # type: ignore[misc]
                 digest.update(chunk)
-            if digest.hexdigest() != expected:
-                raise ValueError(f"its file {path} has another digest than its control file says")
+            # Of two files with one path, dpkg keeps the later one.
+            found[name] = digest.hexdigest()
         _read_to_end(unpacked)
-    if left:
-        raise ValueError(f"its file {min(left)} is missing")
+    for name, digest_found in found.items():
+        if digest_found != sums[name]:
+            raise ValueError(f"its file {name} has another digest than its control file says")
 
 
 def _read_to_end(stream: t.IO[bytes]) -> None:

@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package, package_from, parse_paragraphs
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, package_from, parse_fields, split_paragraphs
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import fetch
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy, shown
@@ -56,11 +56,12 @@ class Repository:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A package in the index."""
+    """A package in the index; ``trouble`` is why it cannot be used, then ``url`` and ``sha256`` may be empty."""
 
     package: Package
     url: str
     sha256: str
+    trouble: str = ""
 
 
 def read_index(repository: Repository, architecture: str, policy: Policy) -> list[Entry]:
@@ -127,11 +128,11 @@ def read_key(path: Path) -> bytes:
 def release_sums(release: str, folder: str) -> dict[str, str]:
     """The sha256 of each index of a suite."""
     try:
-        paragraphs = parse_paragraphs(release)
+        paragraphs = [parse_fields(paragraph) for paragraph in split_paragraphs(release)]
     except ValueError as error:
         raise IntegrityError(f"Cannot use {shown(folder)}/InRelease: {error}.") from error
     sums = {}
-    for line in (paragraphs[0].get("SHA256", "") if paragraphs else "").splitlines():
+    for line in (paragraphs[0].get("sha256", "") if paragraphs else "").splitlines():
         parts = line.split()
         if len(parts) == 3 and SHA256.fullmatch(parts[0]):
             sums[parts[2]] = parts[0]
@@ -162,17 +163,37 @@ def _unpack(packed: bytes, name: str, repository: Repository) -> str:
 
 
 def parse_index(text: str, repository: Repository) -> list[Entry]:
-    """The entries of a package index; raises IntegrityError when one is unusable."""
-    found = []
-    try:
-        for fields in parse_paragraphs(text):
+    """The entries of a package index; raises IntegrityError when it has entries, and none of them can be used.
+
+    An entry that dpkg would not install is there by its name only, and only when the index has no other package of that name.
+    """
+    found: list[Entry] = []
+    unfit: dict[str, str] = {}
+    for paragraph in split_paragraphs(text):
+        fields: dict[str, str] = {}
+        try:
+            fields = parse_fields(paragraph)
             package = package_from(fields)
-            name, digest = PurePosixPath(fields.get("Filename", "")), fields.get("SHA256", "")
-            if not name.parts or name.is_absolute() or ".." in name.parts or not re.fullmatch(r"[!-~]+", str(name)):
-                raise ValueError(f"the file name of {package.name} is {str(name)!r}")
-            if not SHA256.fullmatch(digest):
-                raise ValueError(f"{package.name} {package.version} has no SHA256")
-            found.append(Entry(package, f"{repository.url.rstrip('/')}/{name}", digest))
-    except ValueError as error:
-        raise IntegrityError(f"Cannot use the package index of {shown(repository.folder)}: {error}. Use another mirror.") from error
+        except ValueError as error:
+            unfit.setdefault(fields.get("package", "").lower(), _trouble(repository, str(error)))
+            continue
+        url, digest, problem = _place(fields, package, repository)
+        found.append(Entry(package, url, digest, _trouble(repository, problem) if problem else ""))
+    names = {entry.package.name for entry in found}
+    found += [Entry(Package(name, "", ""), "", "", trouble) for name, trouble in unfit.items() if name not in names]
+    if found and all(entry.trouble for entry in found):
+        raise IntegrityError(found[0].trouble)
     return found
+
+
+def _trouble(repository: Repository, problem: str) -> str:
+    return f"Cannot use the package index of {shown(repository.folder)}: {problem}. Use another mirror."
+
+
+def _place(fields: t.Mapping[str, str], package: Package, repository: Repository) -> tuple[str, str, str]:
+    """Address and digest of a package, and what is wrong with them."""
+    name, digest = PurePosixPath(fields.get("filename", "")), fields.get("sha256", "").lower()
+    if not name.parts or name.is_absolute() or ".." in name.parts or not re.fullmatch(r"[!-~]+", str(name)):
+        return "", "", f"the file name of {package.name} is {str(name)!r}"
+    url = f"{repository.url.rstrip('/')}/{name}"
+    return (url, digest, "") if SHA256.fullmatch(digest) else (url, "", f"{package.name} {package.version} has no SHA256")

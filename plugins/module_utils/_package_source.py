@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package, open_regular, read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import look_into, read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Repository, read_index
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import download
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
@@ -20,7 +21,10 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._transport impo
 
 
 def folder_candidates(folder: Path, checksums: t.Mapping[str, str]) -> list[Candidate]:
-    """All packages in a folder, each read to its end; with checksums each must be listed there."""
+    """All packages in a folder, each read to its end; with checksums each must be listed there.
+
+    A file that cannot be used is among them with its trouble, which matters when something asks for that package.
+    """
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.endswith(".deb"))
     except OSError as error:
@@ -30,10 +34,14 @@ def folder_candidates(folder: Path, checksums: t.Mapping[str, str]) -> list[Cand
     _refuse_unlisted(folder, paths, checksums)
     found = []
     for path in paths:
+        reading = look_into(path)
+        trouble = reading.trouble
         if not path.name.isprintable() or " " in path.name:
-            raise ImageError(f"Cannot use the package {str(path)!r}: its name has spaces or control characters. Rename it.")
-        with open_regular(path):
-            digest = file_digest(path)
+            trouble = trouble or f"Cannot use the package {str(path)!r}: its name has spaces or control characters. Rename it."
+        if trouble and path.name not in checksums:
+            found.append(Candidate(reading.package, str(path), "", trouble=trouble))
+            continue
+        digest = "" if path.is_symlink() or not path.is_file() else file_digest(path)
         expected = checksums.get(path.name, digest).strip().lower()
         if digest != expected:
             raise IntegrityError(
@@ -42,7 +50,7 @@ def folder_candidates(folder: Path, checksums: t.Mapping[str, str]) -> list[Cand
                 expected=expected,
                 actual=digest,
             )
-        found.append(Candidate(read_deb(path), str(path), digest, proven=True))
+        found.append(Candidate(reading.package, str(path), digest, proven=not trouble, trouble=trouble))
     return found
 
 
@@ -92,4 +100,4 @@ def check_file_name(url: str) -> None:
 def repository_candidates(repository: Repository, architecture: str, policy: Policy) -> list[Candidate]:
     """The packages in the index of a repository."""
     unique = {(entry.url, entry.sha256): entry for entry in read_index(repository, architecture, policy)}
-    return [Candidate(entry.package, entry.url, entry.sha256) for entry in unique.values()]
+    return [Candidate(entry.package, entry.url, entry.sha256, trouble=entry.trouble) for entry in unique.values()]

@@ -16,7 +16,8 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate, Selection
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package, read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import download, verified
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
@@ -153,7 +154,7 @@ class Stage:
         """Packages that somebody else put there must not compete with those that are brought."""
         known, names = {staged.file for staged in ours}, {candidate.package.name for candidate in taken.values()}
         for path in sorted(self.folder.glob("*.deb")):
-            if path.name not in taken and path.name not in known and path.name.partition("_")[0] in names and not _is_offered(path, taken):
+            if path.name not in taken and path.name not in known and path.name.partition("_")[0].lower() in names and not _is_offered(path, taken):
                 raise ImageError(
                     f"Cannot stage packages in {self.folder}: {path.name} is there, and this module did not bring it or it was changed since. "
                     "Move it away, or use its folder as the source."

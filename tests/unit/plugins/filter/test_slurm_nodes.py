@@ -32,19 +32,20 @@ def test_node_is_described_by_its_facts() -> None:
         "NodeName": "node01",
         "NodeHostname": "cg",
         "NodeAddr": "10.0.0.g",
-        "Port": 7000,
-        "CPUs": 32,
-        "Sockets": 2,
-        "CoresPerSocket": 8,
-        "ThreadsPerCore": 2,
-        "RealMemory": 58982,
+        "Port": "7000",
+        "CPUs": "32",
+        "Sockets": "2",
+        "CoresPerSocket": "8",
+        "ThreadsPerCore": "2",
+        "RealMemory": "58982",
+        "State": "UNKNOWN",
     }
-    assert (node["gres"], node["gpus"]) == ([], False)
+    assert (node["resources"], node["gres_lines"], node["gpus"]) == ([], [], False)
 
 
 def test_processors_that_do_not_multiply_are_only_counted() -> None:
     (node,) = slurm_nodes([host(facts={"processor_vcpus": 31})])
-    assert node["line"]["CPUs"] == 31
+    assert node["line"]["CPUs"] == "31"
     assert "Sockets" not in node["line"]
 
 
@@ -52,7 +53,7 @@ def test_host_variables_win_over_facts() -> None:
     options = {"RealMemory": 1000, "Weight": 5}
     variables = host(slurm_compute_node_name="big1", slurm_compute_address="192.0.2.1", slurm_compute_features=["ib", "avx"], slurm_compute_options=options)
     (node,) = slurm_nodes([variables])
-    assert node["line"].items() >= {"NodeName": "big1", "NodeAddr": "192.0.2.1", "Feature": "ib,avx", **options}.items()
+    assert node["line"].items() >= {"NodeName": "big1", "NodeAddr": "192.0.2.1", "Feature": "ib,avx", "RealMemory": "1000", "Weight": "5"}.items()
 
 
 def test_ipv6_address_is_taken_where_there_is_no_other() -> None:
@@ -60,37 +61,89 @@ def test_ipv6_address_is_taken_where_there_is_no_other() -> None:
     assert node["line"]["NodeAddr"] == "2001:db8::1"
 
 
+def test_options_appear_once() -> None:
+    """Of two values Slurm takes the last one, which was once that of the role."""
+    options = {"State": "DRAIN", "Reason": "burn in #2", "features": ["x", "y"], "REALMEMORY": 7, "Gres": "nic:2"}
+    (node,) = slurm_nodes([host(slurm_compute_features=["ib"], slurm_compute_gres=[{"count": 1}], slurm_compute_options=options)])
+    assert node["line"].items() >= {"State": "DRAIN", "Reason": r'"burn in \#2"', "Feature": "x,y", "RealMemory": "7", "Gres": "nic:2"}.items()
+    assert len({key.lower() for key in node["line"]}) == len(node["line"])
+    assert node["resources"] == ["nic"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"ThreadsPerCore": 1}, {"Sockets": "2", "CoresPerSocket": "8", "ThreadsPerCore": "1"}),
+        ({"CPUs": 4}, {"CPUs": "4"}),
+        ({"Procs": 4}, {"CPUs": "4"}),
+        ({"CPUs": 16, "threadspercore": 1}, {"CPUs": "16", "Sockets": "2", "CoresPerSocket": "8", "ThreadsPerCore": "1"}),
+        ({"Boards": 1, "SocketsPerBoard": 2}, {"CoresPerSocket": "8", "ThreadsPerCore": "2", "Boards": "1", "SocketsPerBoard": "2"}),
+    ],
+)
+def test_processors_fit_what_a_user_says(options: dict[str, t.Any], expected: dict[str, str]) -> None:
+    (node,) = slurm_nodes([host(slurm_compute_options=options)])
+    shape = ("CPUs", "Sockets", "CoresPerSocket", "ThreadsPerCore", "Boards", "SocketsPerBoard")
+    assert {key: text for key, text in node["line"].items() if key in shape} == expected
+
+
+@pytest.mark.parametrize("features", ["skylake,ib", "skylake, ib", ["skylake", "ib"]])
+def test_features_may_be_text(features: t.Any) -> None:
+    (node,) = slurm_nodes([host(slurm_compute_features=features, slurm_compute_gres=[{"type": "a100", "count": 0}])])
+    assert node["line"]["Feature"] == "skylake,ib"
+    assert "Gres" not in node["line"]
+    assert node["gres_lines"] == node["resources"] == []
+
+
+def test_link_local_addresses_are_not_told() -> None:
+    (node,) = slurm_nodes([host(facts={"default_ipv4": {}, "default_ipv6": {"address": "fe80::1"}}, slurm_compute_address="[2001:db8::2]")])
+    assert node["line"]["NodeAddr"] == "2001:db8::2"
+
+
 def test_detected_gpus_and_mig_instances() -> None:
     gres = [{"type": "a100-sxm4-40gb", "count": 1}, {"type": "a100_3g.20gb", "count": 2}]
     (node,) = slurm_nodes([host(slurm_compute_gres=gres)], with_gpus=["node01"])
     assert node["line"]["Gres"] == "gpu:a100-sxm4-40gb:1,gpu:a100_3g.20gb:2"
-    assert (node["detect"], node["gpus"]) == ("nvml", True)
-    assert [entry["devices"] for entry in node["gres"]] == [[], []]
+    assert (node["detect"], node["gpus"], node["gres_lines"]) == ("nvml", True, ["AutoDetect=nvml"])
+    (node,) = slurm_nodes([host(slurm_compute_gres=gres)])
+    assert node["gres_lines"] == ["AutoDetect=off"]
 
 
 def test_fake_devices_are_numbered_through() -> None:
     gres = [{"type": "fake", "count": 2}, {"type": "other", "count": 1}, {"name": "nic", "count": 1}]
     (node,) = slurm_nodes([host(slurm_compute_gres=gres, slurm_compute_gres_detect="fake")])
-    assert [entry["devices"] for entry in node["gres"]] == [
-        ["/run/slurm-fake-gres/gpu0", "/run/slurm-fake-gres/gpu1"],
-        ["/run/slurm-fake-gres/gpu2"],
-        ["/run/slurm-fake-gres/nic0"],
+    assert node["gres_lines"] == [
+        "AutoDetect=off",
+        "Name=gpu Type=fake File=/run/slurm-fake-gres/gpu0",
+        "Name=gpu Type=fake File=/run/slurm-fake-gres/gpu1",
+        "Name=gpu Type=other File=/run/slurm-fake-gres/gpu2",
+        "Name=nic File=/run/slurm-fake-gres/nic0",
     ]
     assert node["line"]["Gres"] == "gpu:fake:2,gpu:other:1,nic:1"
+    assert node["resources"] == ["gpu", "nic"]
 
 
-def test_named_devices_are_kept() -> None:
-    (node,) = slurm_nodes([host(slurm_compute_gres=[{"count": 2, "devices": ["/dev/nvidia0", "/dev/nvidia1"]}], slurm_compute_gres_detect="devices")])
-    assert node["gres"][0]["devices"] == ["/dev/nvidia0", "/dev/nvidia1"]
+def test_types_may_be_in_upper_case() -> None:
+    gres = [{"type": "A100", "count": 2, "devices": ["/dev/nvidia0", "/dev/nvidia1"]}]
+    (node,) = slurm_nodes([host(slurm_compute_gres=gres, slurm_compute_gres_detect="devices")])
+    assert node["line"]["Gres"] == "gpu:A100:2"
+    assert node["gres_lines"][1:] == ["Name=gpu Type=A100 File=/dev/nvidia0", "Name=gpu Type=A100 File=/dev/nvidia1"]
 
 
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [
         ([host(slurm_compute_gres=[{"type": "a100-1g.5gb"}])], "'a100-1g.5gb' can be no type"),
-        ([host(slurm_compute_gres=[{"type": "A100"}])], "'A100' can be no type"),
+        ([host(slurm_compute_gres=[{"type": "A100-1G.5GB"}])], "'A100-1G.5GB' can be no type"),
+        ([host(slurm_compute_features=["a", True])], "its member True is no text"),
+        ([host(slurm_compute_options={"NodeName": "x"})], "Use slurm_compute_node_name"),
+        ([host(slurm_compute_options={"Reason": 'a "b" c'})], "has blanks and quotes"),
+        ([host(facts={"default_ipv4": {}, "default_ipv6": {"address": "fe80::1"}})], "the address fe80::1 holds on one link only"),
+        ([host(slurm_compute_address="fe80::1%eth0")], "holds on one link only"),
         ([host(slurm_compute_gres=[{"name": "GPU"}])], "'GPU' is no name of a resource"),
-        ([host(slurm_compute_gres=[{"count": 2, "devices": ["/dev/nvidia0"]}], slurm_compute_gres_detect="devices")], "has 2 GPUs but names 1 devices"),
+        (
+            [host(slurm_compute_gres=[{"count": 2, "devices": ["/dev/nvidia0"]}], slurm_compute_gres_detect="devices")],
+            "of the resource gpu it has 2 but names 1 devices",
+        ),
         ([host(slurm_compute_gres_detect="guess")], "'guess', which is none of nvml, nvidia, devices, fake"),
         ([host(slurm_compute_node_name="-x")], "'-x' is no name of a node"),
         ([host(facts={"default_ipv4": {}})], "no default route"),

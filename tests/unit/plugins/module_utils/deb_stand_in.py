@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
@@ -16,7 +17,8 @@ CONTROL = (
     "Package: beegfs-meta\nVersion: 20:8.1.0-1\nArchitecture: amd64\nDepends: libc6 (>= 2.36), libbeegfs-ib:any | beegfs-other\nDescription: test\n more\n"
 )
 CONTENT = bytes(range(256)) * 64
-PACK: dict[str, t.Callable[[bytes], bytes]] = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
+PACK: dict[str, t.Callable[[bytes], bytes]] = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+PACK[".lzma"] = lambda data: lzma.compress(data, lzma.FORMAT_ALONE)
 
 
 def tar(files: t.Mapping[str, bytes]) -> bytes:
@@ -44,24 +46,28 @@ def deb(
     sums: str | None = None,
     mark: bytes = b"2.0\n",
     extra: bytes = b"",
+    before_data: bytes = b"",
     without: str = "",
 ) -> bytes:
     """A whole package file, but for what the arguments say."""
     files = {"./usr/share/x": CONTENT} if files is None else files
     if sums is None:
         sums = "".join(f"{hashlib.md5(content).hexdigest()}  {name[2:]}\n" for name, content in files.items() if name.startswith("./"))
+    control_packing = ".gz" if packing in (".bz2", ".lzma") else packing
+    described = {"./control": control.encode(errors="surrogateescape"), "./md5sums": sums.encode(errors="surrogateescape")}
     parts = {
         "debian-binary": mark,
-        f"control.tar{packing}": PACK[packing](tar({"./control": control.encode(), "./md5sums": sums.encode()} if control else {"./md5sums": b""})),
+        f"control.tar{control_packing}": PACK[control_packing](tar(described if control else {"./md5sums": b""})),
         f"data.tar{packing}": PACK[packing](tar(files)),
     }
-    return b"!<arch>\n" + b"".join(member(name, data) for name, data in parts.items() if not without or not name.startswith(without)) + extra
+    kept = {name: member(name, data) for name, data in parts.items() if not without or not name.startswith(without)}
+    return b"!<arch>\n" + b"".join((before_data if name.startswith("data") else b"") + part for name, part in kept.items()) + extra
 
 
-def write_deb(folder: Path, name: str, version: str, architecture: str, depends: str = "", file_name: str = "") -> Path:
+def write_deb(folder: Path, name: str, version: str, architecture: str, depends: str = "", file_name: str = "", sums: str | None = None) -> Path:
     """A package file with these control fields."""
     control = f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n" + (f"Depends: {depends}\n" if depends else "")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (file_name or f"{name}_{version.partition(':')[2] or version}_{architecture}.deb")
-    path.write_bytes(deb(control))
+    path.write_bytes(deb(control, sums=sums))
     return path

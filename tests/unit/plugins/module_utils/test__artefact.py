@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, choose, merge, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, settings_from
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -133,3 +134,23 @@ def test_settings() -> None:
     found = settings_from({}, Path("/data"))
     assert (found.policy, found.lock, found.architecture) == ("best_effort", "/data/artefacts.lock.json", "amd64")
     assert settings_from({"artefact_lock": "/srv/lock.json"}, Path("/data")).lock == "/srv/lock.json"
+
+
+def test_an_unfit_package_matters_when_something_asks_for_it() -> None:
+    good = [offer("tool"), offer("other")]
+    assert [found.package.name for found in choose([*good, unfit("odd")], ["tool"], source(), "amd64")] == ["tool"]
+    assert [found.package.version for found in choose([offer("tool", "2.0"), unfit("tool", "1.0")], ["tool"], source(), "amd64")] == ["2.0"]
+    for odd in (unfit("tool"), unfit("tool", "2.0")):
+        for offers in ([*good, odd], [odd, *good]):
+            with pytest.raises(ImageError, match="Cannot use it"):
+                choose(offers, ["tool"], source(), "amd64")
+    with pytest.raises(ImageError, match="Cannot use it"):
+        choose([*good, unfit("docs")], ["tool", "docs?"], source(), "amd64")
+
+
+def unfit(name: str, version: str = "") -> Offer:
+    return dataclasses.replace(offer(name, version, "amd64" if version else ""), trouble="Cannot use it.")
+
+
+def test_names_are_those_of_dpkg() -> None:
+    assert source(packages=["SiteTool", "Docs?"]).packages == ("sitetool", "docs?")

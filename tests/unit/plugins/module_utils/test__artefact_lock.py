@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, lock_entry, lock_text, read_lock
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -12,7 +12,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _artefac
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source, UnavailableError, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import lock_entry
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate, PackageError, Wanted, is_beegfs, packages_of, select, version_key
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package, parse_depends
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, parse_depends
 
 
 def offer(name: str, version: str = "20:8.1.0", architecture: str = "amd64", depends: str = "", origin: str = "") -> Candidate:
@@ -134,3 +135,20 @@ def test_version_key() -> None:
 
 def test_is_beegfs() -> None:
     assert [is_beegfs(name) for name in ("beegfs-meta", "libbeegfs-ib", "beeond", "bash", "python3-beegfs")] == [True, True, True, False, False]
+
+
+def test_an_unfit_package_matters_when_something_asks_for_it() -> None:
+    good = [offer("beegfs-storage"), offer("beegfs-meta")]
+    odd = dataclasses.replace(offer("site-tool", "", ""), trouble="Cannot use site-tool.")
+    selection = select([*good, odd], wanted("storage"))
+    assert [choice.candidate.package.name for choice in selection.chosen] == ["beegfs-storage"]
+    assert "Cannot use site-tool." in [choice.reason for choice in selection.ignored]
+    for name, version, architecture in (("libbeegfs-ib", "", ""), ("libbeegfs-ib", "20:8.1.0", "amd64"), ("beegfs-storage", "", "")):
+        unfit = dataclasses.replace(offer(name, version, architecture), trouble="Cannot use it.")
+        with pytest.raises(PackageError, match="Cannot use it"):
+            select([*good, unfit], wanted("storage"))
+    for name, version, architecture in (("libbeegfs-ib", "20:8.0.0", "amd64"), ("libbeegfs-ib", "20:8.1.0", "arm64"), ("beegfs-mon", "", "")):
+        unfit = dataclasses.replace(offer(name, version, architecture), trouble="Cannot use it.")
+        assert len(select([*good, unfit], wanted("storage")).chosen) == 1
+    with pytest.raises(PackageError, match="Cannot use site-tool"):
+        select([odd], wanted("storage"))

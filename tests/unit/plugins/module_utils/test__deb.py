@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package, package_from, parse_depends, parse_paragraphs, read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb import look_into, parse_sums, plain_path, read_deb
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import IntegrityError
 from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.deb_stand_in import CONTENT, CONTROL, deb, member
 
@@ -29,7 +31,7 @@ def read(tmp_path: Path) -> t.Callable[[bytes], Package]:
     return run
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("packing", ["", ".gz", ".xz", ".bz2", ".lzma"])
 def test_reads_the_control_fields(read: t.Callable[[bytes], Package], packing: str) -> None:
     assert read(deb(packing=packing)) == EXPECTED
 
@@ -79,22 +81,16 @@ DATA_XZ = WHOLE.rindex(b"data.tar")
         (flip(WHOLE, DATA_XZ + 60 + 40), "Corrupt input data"),
         (flip(deb(packing=".gz"), -30), "CRC check failed"),
         (flip(deb(packing=""), -8000), "its file usr/share/x has another digest than its control file says"),
-        (deb(sums="0" * 32 + "  usr/share/gone\n"), "its file usr/share/gone is missing"),
+        (deb(sums="0" * 32 + " *./usr/share/x\n"), "its file usr/share/x has another digest than its control file says"),
+        (flip(deb(packing=".bz2"), -40), "invalid header"),
         (deb(mark=b"3.0\n"), "it does not begin with the mark"),
         (deb(without="debian-binary"), "it does not begin with the mark"),
-        (deb(without="control"), "it has no part control.tar"),
-        (deb(extra=member("data.tar.xz", b"")), "it has two parts data.tar"),
-        (deb(extra=member("other", b"")), "it has a part 'other' that is unknown"),
+        (deb(without="control"), "it has a part 'data.tar.xz' before control.tar"),
+        (deb(before_data=member("other", b"")), "it has a part 'other' before data.tar"),
+        (deb(before_data=member("control.tar.xz", b"")), "it has a part 'control.tar.xz' before data.tar"),
         (b"!<arch>\n" + member("debian-binary", b"2.0\n") + member("control.tar.br", b"x") + member("data.tar", b""), "is compressed in a way that is unknown"),
+        (b"!<arch>\n" + member("debian-binary", b"2.0\n") + member("control.tar.bz2", b""), "in a way that dpkg has for data only"),
         (deb(control=""), "it has no control file"),
-        (deb(control=CONTROL + "\n" + CONTROL), "its control file has 2 paragraphs"),
-        (deb(control="nonsense\n"), "its control file is wrong, a line is no field: 'nonsense'"),
-        (deb(control=CONTROL.replace("Version", "Virgin")), "it has no field Version"),
-        (deb(control=CONTROL.replace("beegfs-meta", "../evil")), "its field Package is '../evil'"),
-        (deb(control=CONTROL.replace("amd64", "a/b")), "its field Architecture is 'a/b'"),
-        (deb(control=CONTROL.replace("20:8.1.0-1", "8.1/../0")), "its field Version is '8.1/../0'"),
-        (deb(files={"../etc/passwd": b"x"}, sums=""), "it would write '../etc/passwd', outside its own paths"),
-        (deb(files={"/etc/passwd": b"x"}, sums=""), "it would write '/etc/passwd', outside its own paths"),
     ],
 )
 def test_damage_is_named(read: t.Callable[[bytes], Package], data: bytes, why: str) -> None:
@@ -110,8 +106,96 @@ def test_every_truncation_is_found(read: t.Callable[[bytes], Package]) -> None:
             read(WHOLE[:length])
 
 
-def test_parts_that_are_ignored(read: t.Callable[[bytes], Package]) -> None:
-    assert read(deb(extra=member("_gpgorigin", b"x"))) == EXPECTED
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (deb(control=CONTROL + "\n" + CONTROL), "its control file has 2 paragraphs"),
+        (deb(control="nonsense\n"), "its control file is wrong, a line is no field: 'nonsense'"),
+        (deb(control=CONTROL.replace("Version", "Virgin")), "it has no field Version"),
+        (deb(control=CONTROL.replace("Version: 20:8.1.0-1", "Version:")), "it has no field Version"),
+        (deb(control=CONTROL.replace("beegfs-meta", "../evil")), "its field Package is '../evil', which dpkg refuses"),
+        (deb(control=CONTROL.replace("amd64", "a/b")), "its field Architecture is 'a/b', which dpkg refuses"),
+        (deb(control=CONTROL.replace("20:8.1.0-1", "8.1/../0")), "its field Version is '8.1/../0', which dpkg refuses"),
+        (deb(files={"../etc/passwd": b"x"}, sums=""), "it would write '../etc/passwd', outside its own paths"),
+    ],
+)
+def test_what_dpkg_would_not_install_is_no_damage(read: t.Callable[[bytes], Package], data: bytes, why: str) -> None:
+    with pytest.raises(IntegrityError, match=re.escape(why)) as caught:
+        read(data)
+    assert str(caught.value).endswith("Build it again with other fields, or remove it.")
+
+
+@pytest.mark.parametrize("extra", [member("_gpgorigin", b"x"), member("other", b""), member("data.tar.xz", b""), b"\n\n"])
+def test_parts_that_are_ignored(read: t.Callable[[bytes], Package], extra: bytes) -> None:
+    """dpkg reads no further than the data."""
+    assert read(deb(extra=extra)) == EXPECTED
+    assert read(deb(before_data=member("_gpgorigin", b"x"))) == EXPECTED
+
+
+DIGEST = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        f"{DIGEST}  ./usr/share/x\n",
+        f"{DIGEST}  /usr/share/x\n",
+        f"{DIGEST} *usr/share/x\n",
+        f"{DIGEST} usr/share/x\n",
+        f"{DIGEST.upper()}  usr/share/x\n",
+        f"{DIGEST}  usr/share/x\r\n",
+        f"{DIGEST}  usr/share/x",
+        f"{'0' * 32}  DEBIAN/postinst\n{DIGEST}  usr/share/x\n",
+        f"{'0' * 32}  usr/share/gone\n",
+        f"# made by hand\n\nMD5 (usr/share/x) = {'0' * 32}\n",
+        "",
+    ],
+)
+def test_every_spelling_of_a_digest_is_read(read: t.Callable[[bytes], Package], sums: str) -> None:
+    assert read(deb(sums=sums)) == EXPECTED
+
+
+def test_digests_by_path() -> None:
+    text = f"{'A' * 32}  ./a b\n{'1' * 32} */c\n{'2' * 32} d\n{'3' * 31}  e\n{'4' * 32}\n\\{'5' * 32}  f\n"
+    assert parse_sums(text) == {"a b": "a" * 32, "c": "1" * 32, "d": "2" * 32, "f": "5" * 32}
+    assert [plain_path(name) for name in ("./usr/x/", "/usr/x", "//usr/x", ".//./usr/x", "usr/x", "./", "..x", ".x")] == [*["usr/x"] * 5, "", "..x", ".x"]
+
+
+def test_the_last_of_two_files_with_one_path_counts(read: t.Callable[[bytes], Package]) -> None:
+    files = {"./usr/share/x": b"first", "/usr/share/x": CONTENT}
+    assert read(deb(files=files, sums=f"{DIGEST}  usr/share/x\n")) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        ("Package: SiteTool\nVersion: 1\nArchitecture: amd64\n", Package("sitetool", "1", "amd64")),
+        ("Package: site_tool\nVersion: 1\nArchitecture: amd64\n", Package("site_tool", "1", "amd64")),
+        ("Package: r\nVersion: 1\nArchitecture: all\nDepends: R_base, q\n", Package("r", "1", "all", (("r_base",), ("q",)))),
+        ("Package: a\nVersion: 1:2:3.0\nArchitecture: amd64\n", Package("a", "1:2:3.0", "amd64")),
+        ("Package: a\nVersion: 1\nArchitecture: amd64\nDescription: one\n a text\x0cgoes\x0bon\x1c\n", Package("a", "1", "amd64")),
+        ("Package: a\nVersion: 1\nArchitecture: amd64\nDescription: a\u2028text\u0085goes on\n", Package("a", "1", "amd64")),
+        ("PACKAGE: a\nversion : 1\nArchitecture:amd64\n\n\n", Package("a", "1", "amd64")),
+        ("Package: a\r\nVersion: 1\r\nArchitecture: amd64\r\n", Package("a", "1", "amd64")),
+    ],
+)
+def test_what_dpkg_reads_beyond_the_policy(read: t.Callable[[bytes], Package], control: str, expected: Package) -> None:
+    assert read(deb(control=control, sums="")) == expected
+
+
+def test_names_in_any_encoding(read: t.Callable[[bytes], Package]) -> None:
+    control = CONTROL.replace("Description: test", "Maintainer: Jos\udce9\nDescription: test")
+    assert read(deb(control=control, files={"./usr/share/\udce9": CONTENT})) == EXPECTED
+
+
+def test_trouble_is_told_with_what_is_known_of_the_package(tmp_path: Path) -> None:
+    path = tmp_path / "BeeGFS-meta_8.1.0_amd64.deb"
+    path.write_bytes(deb(sums="0" * 32 + "  usr/share/x\n"))
+    assert look_into(path).package == EXPECTED
+    assert "another digest" in look_into(path).trouble
+    path.write_bytes(b"<html>")
+    assert look_into(path).package == Package("beegfs-meta", "", "")
+    assert "it is not an ar archive" in look_into(path).trouble
 
 
 def test_a_directory_in_place_of_the_control_file(read: t.Callable[[bytes], Package]) -> None:
@@ -133,35 +217,6 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(IntegrityError, match=f"Cannot read the package .*{path.name}: {why}"):
             read_deb(path)
-
-
-@pytest.mark.parametrize(
-    ("version", "release", "file_name"),
-    [
-        ("20:8.1.0-1", "8.1.0", "p_8.1.0-1_all.deb"),
-        ("20:8.1.0", "8.1.0", "p_8.1.0_all.deb"),
-        ("8.1.0-1", "8.1.0", "p_8.1.0-1_all.deb"),
-        ("7.4.6", "7.4.6", "p_7.4.6_all.deb"),
-        ("8.1.0~beta1-2-3", "8.1.0~beta1-2", "p_8.1.0~beta1-2-3_all.deb"),
-    ],
-)
-def test_release_and_file_name(version: str, release: str, file_name: str) -> None:
-    package = Package("p", version, "all")
-    assert (package.release, package.file_name) == (release, file_name)
-
-
-def test_dependencies() -> None:
-    assert parse_depends("aa (>= 1), bb [amd64] | cc:any,  , dd") == (("aa",), ("bb", "cc"), ("dd",))
-    assert parse_depends("") == ()
-    fields = {"Package": "p1", "Version": "1", "Architecture": "all", "Pre-Depends": "xx", "Depends": "yy"}
-    assert package_from(fields).depends == (("xx",), ("yy",))
-
-
-def test_paragraphs() -> None:
-    assert parse_paragraphs("\n\nA: 1\nB: 2\n 3\n\t4\n\nA:\n") == [{"A": "1", "B": "2\n3\n4"}, {"A": ""}]
-    for text, why in ((" x", "a line continues no field"), ("A: 1\nA: 2", "the field A is there twice"), ("A b: 1", "a line is no field")):
-        with pytest.raises(ValueError, match=why):
-            parse_paragraphs(text)
 
 
 def test_the_content_is_not_just_zeros() -> None:

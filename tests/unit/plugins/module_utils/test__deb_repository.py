@@ -120,6 +120,18 @@ def test_a_wrong_index_is_refused(repository: Repository, text: str, message: st
         parse_index(text, repository)
 
 
+def test_one_odd_entry_does_not_stop_an_index(repository: Repository) -> None:
+    odd = [ENTRY.replace("Package: b", "Package: ../b"), "nonsense\n", ENTRY.replace("20:8.1.0", "unknown"), ENTRY.replace("beegfs-meta", "site_tool")]
+    unsigned = ENTRY.replace("20:8.1.0", "20:8.2.0").replace("SHA256", "SHA1")
+    gone = ENTRY.replace("beegfs-meta", "gone").replace("20:8.1.0", "unknown")
+    found = parse_index("\n".join([*odd, ENTRY, unsigned, gone]), repository)
+    by_name = {(entry.package.name, entry.package.version): entry.trouble for entry in found}
+    assert by_name["beegfs-meta", "20:8.1.0"] == by_name["site_tool", "20:8.1.0"] == ""
+    assert "beegfs-meta 20:8.2.0 has no SHA256" in by_name["beegfs-meta", "20:8.2.0"]
+    assert "its field Version is 'unknown'" in by_name["gone", ""]
+    assert ("beegfs-meta", "") not in by_name
+
+
 def test_sums_need_an_index() -> None:
     for text in ("", "Origin: x\n"):
         with pytest.raises(IntegrityError, match="it has no SHA256 digests"):

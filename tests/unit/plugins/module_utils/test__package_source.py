@@ -10,7 +10,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._package_source import check_file_name, folder_candidates, url_candidates
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
@@ -49,11 +49,26 @@ def test_unfit_folders(tmp_path: Path) -> None:
         folder_candidates(tmp_path, {})
     with pytest.raises(ImageError, match=r"Cannot look for packages in .*/none: No such file"):
         folder_candidates(tmp_path / "none", {})
+
+
+def test_an_odd_file_does_not_stop_a_folder(tmp_path: Path) -> None:
+    good = write_deb(tmp_path, "beegfs-meta", "1", "all")
     for name in ("a\nb.deb", "a b.deb"):
-        path = write_deb(tmp_path, "beegfs-meta", "1", "all", file_name=name)
-        with pytest.raises(ImageError, match="its name has spaces or control characters"):
-            folder_candidates(tmp_path, {})
-        path.unlink()
+        write_deb(tmp_path, "beegfs-meta", "1", "all", file_name=name)
+    (tmp_path / "page.deb").write_text("<html>", encoding="utf-8")
+    (tmp_path / "link.deb").symlink_to(good)
+    (tmp_path / "folder.deb").mkdir()
+    write_deb(tmp_path, "SiteTool", "1:2:3.0", "amd64")
+    found = {Path(candidate.origin).name: candidate.trouble for candidate in folder_candidates(tmp_path, {})}
+    assert [name for name, trouble in found.items() if not trouble] == ["SiteTool_2:3.0_amd64.deb", good.name]
+    for name, why in (
+        ("a b.deb", "its name has spaces"),
+        ("a\nb.deb", "its name has spaces or control characters"),
+        ("page.deb", "not an ar archive"),
+        ("link.deb", "it is a symbolic link"),
+        ("folder.deb", "it is not a regular file"),
+    ):
+        assert why in found[name]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _package_stage as stages
 from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate, Wanted, select
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._package_source import folder_candidates

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 
 
-def build(folder: Path, name: str, version: str, architecture: str, compression: str = "xz", depends: str = "") -> Path:
-    """One package by Debian's own tool."""
+def build(folder: Path, name: str, version: str, architecture: str, compression: str = "xz", depends: str = "", sums: str = "{digest}  {path}\n") -> Path:
+    """One package by Debian's own tool; ``sums`` is how its file md5sums is written."""
     folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}_{version.partition(':')[2] or version}_{architecture}.deb"
     with tempfile.TemporaryDirectory() as tree:
         content = Path(tree, "usr/share", name, "content")
         content.parent.mkdir(parents=True)
@@ -26,20 +27,30 @@ def build(folder: Path, name: str, version: str, architecture: str, compression:
         lines += [f"Depends: {depends}"] if depends else []
         (control / "control").write_text("\n".join([*lines, "Description: stand-in", " for a test.", ""]), encoding="utf-8")
         digest = hashlib.md5(content.read_bytes()).hexdigest()
-        (control / "md5sums").write_text(f"{digest}  {content.relative_to(tree)}\n", encoding="utf-8")
-        subprocess.run(["dpkg-deb", f"-Z{compression}", "--root-owner-group", "--build", tree, folder], check=True, capture_output=True)
-    return folder / f"{name}_{version.partition(':')[2] or version}_{architecture}.deb"
+        (control / "md5sums").write_text(sums.format(digest=digest, path=content.relative_to(tree)), encoding="utf-8")
+        subprocess.run(["dpkg-deb", "--nocheck", f"-Z{compression}", "--root-owner-group", "--build", tree, target], check=True, capture_output=True)
+    return target
 
 
 def full_set(folder: Path, version: str) -> None:
-    """The packages of one version of BeeGFS 8, each compressed in another way, and what nobody asked for."""
-    build(folder, "beegfs-mgmtd", version.partition(":")[2] + "-1", "amd64")
-    build(folder, "beegfs-meta", version, "amd64", "gzip")
-    build(folder, "beegfs-storage", version, "amd64", "zstd")
-    build(folder, "libbeegfs-ib", version, "amd64", "none")
+    """The packages of one version of BeeGFS 8, each compressed and with digests written in another way, and what nobody asked for."""
+    build(folder, "beegfs-mgmtd", version.partition(":")[2] + "-1", "amd64", sums="{digest} *./{path}\n")
+    build(folder, "beegfs-meta", version, "amd64", "gzip", sums="{digest}  /{path}\n")
+    build(folder, "beegfs-storage", version, "amd64", "zstd", sums="{digest} {path}\n" + "0" * 32 + "  DEBIAN/postinst\n")
+    build(folder, "libbeegfs-ib", version, "amd64", "none", sums="{digest}  {path}\n" + "0" * 32 + "  usr/gone\n")
     build(folder, "beegfs-client-dkms", version, "all", depends="dkms, beegfs-tools (>= 8.0)")
     build(folder, "beegfs-tools", version, "amd64")
     build(folder, "beegfs-mon", version, "amd64")
+
+
+def oddities(folder: Path) -> None:
+    """What nothing asks for and what must not be in the way: a page, a link, a damaged package, names that only dpkg accepts."""
+    build(folder, "SiteTool", "1:2:3.0", "amd64")
+    build(folder, "site_tool", "1.0", "amd64")
+    (folder / "page.deb").write_text("<html>Not found</html>", encoding="utf-8")
+    (folder / "a copy.deb").symlink_to("page.deb")
+    whole = build(folder, "site-data", "1.0", "amd64")
+    whole.write_bytes(whole.read_bytes()[:-900])
 
 
 def index_entry(root: Path, path: Path) -> str:
@@ -53,7 +64,8 @@ def repository(root: Path, home: Path) -> None:
     pool = root / "pool"
     for version in ("20:8.0.1", "20:8.1.0"):
         full_set(pool, version)
-    index = "\n".join(index_entry(root, path) for path in sorted(pool.iterdir())).encode()
+    odd = ["no field\n", "Package: site tool\nVersion: 1\nArchitecture: all\n", "Package: site-tool\nVersion: 1\nArchitecture: all\nFilename: x.deb\n"]
+    index = "\n".join([*odd, *(index_entry(root, path) for path in sorted(pool.iterdir()))]).encode()
     folder = root / "dists/trixie/non-free/binary-amd64"
     folder.mkdir(parents=True)
     packed = lzma.compress(index)
@@ -78,6 +90,7 @@ def gpg(home: Path, *arguments: str) -> bytes:
 def main() -> None:
     root = Path(sys.argv[1])
     full_set(root / "set", "20:8.1.0")
+    oddities(root / "set")
     full_set(root / "older", "20:8.0.1")
     full_set(root / "mixed", "20:8.1.0")
     build(root / "mixed", "beegfs-storage", "20:8.0.1", "amd64")
