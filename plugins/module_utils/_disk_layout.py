@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, LayoutError
-from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import gpt_end, refuse_foreign, refuse_other_sectors
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import gpt_end, refuse_foreign, refuse_fragment, refuse_other_sectors
 
 MIB = 1 << 20
 GPT_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
@@ -113,6 +113,7 @@ def read_table(path: str | os.PathLike[str]) -> PartitionTable:
     attempt = f"read the partition table of {name}"
     is_file = Path(name).is_file()
     if is_file:
+        refuse_fragment(Path(name), attempt)
         refuse_foreign(Path(name), attempt)
         refuse_other_sectors(Path(name), attempt)
     try:

@@ -62,6 +62,13 @@ def refuse_foreign(path: Path, attempt: str) -> None:
         raise LayoutError(f"Cannot {attempt}: it is {name}, where a raw disk is expected. {remedy}")
 
 
+def refuse_fragment(path: Path, attempt: str) -> None:
+    """Raise LayoutError for a file that is too small for any disk, as an empty one or a page that says why a download failed."""
+    size = path.stat().st_size
+    if size < LARGE_SECTOR:
+        raise LayoutError(f"Cannot {attempt}: it has {size} bytes, which is too small for a disk. Make or fetch it again.")
+
+
 def refuse_other_sectors(path: Path, attempt: str) -> None:
     """Raise LayoutError for a disk that was partitioned with sectors of 4096 bytes. A table says nowhere what its sectors are."""
     with path.open("rb") as stream:

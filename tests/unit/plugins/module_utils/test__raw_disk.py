@@ -63,8 +63,15 @@ def test_other_formats_are_named(tmp_path: Path, content: bytes, name: str) -> N
     with pytest.raises(LayoutError) as caught:
         refuse_foreign(path, "pack it")
     assert str(caught.value).startswith(f"Cannot pack it: it is {name}, where a raw disk is expected. ")
-    with pytest.raises(LayoutError, match="where a raw disk is expected"):
+    with pytest.raises(LayoutError, match="where a raw disk is expected" if len(content) > 4096 else "too small for a disk"):
         read_table(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>"])
+def test_what_is_too_small_for_a_disk(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "disk.raw").write_bytes(content)
+    with pytest.raises(LayoutError, match=rf"it has {len(content)} bytes, which is too small for a disk"):
+        read_table(tmp_path / "disk.raw")
 
 
 @needs_qemu

@@ -7,10 +7,10 @@ set -e
 mount --make-rprivate /
 folder=$(mktemp -d)
 mount -t tmpfs -o mode=0755 tmpfs "$folder"
-for node in null zero full random urandom tty loop-control; do
-  cp -a "/dev/$node" "$folder/"
+mkdir "$folder/shm" "$folder/pts" "$folder/net"
+for node in null zero full random urandom tty loop-control net/tun; do
+  cp -a "/dev/$node" "$folder/$node"
 done
-mkdir "$folder/shm" "$folder/pts"
 ln -s /proc/self/fd "$folder/fd"
 mount --move "$folder" /dev
 rmdir "$folder"
