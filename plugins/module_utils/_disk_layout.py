@@ -9,9 +9,11 @@ import dataclasses
 import os
 import re
 import typing as t
+from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import gpt_end, refuse_foreign, refuse_fragment, refuse_other_sectors
 
 MIB = 1 << 20
 GPT_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
@@ -20,6 +22,7 @@ GPT_ROOT = {
     "amd64": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
     "arm64": "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
 }
+PROTECTIVE = "ee"
 DOS_EXTENDED = frozenset({"5", "f", "85"})
 DEFAULT_SECTOR = 512
 
@@ -107,16 +110,38 @@ def _sfdisk(reason: str) -> Command:
 def read_table(path: str | os.PathLike[str]) -> PartitionTable:
     """The partition table of a disk image or block device."""
     name = os.fspath(path)
+    attempt = f"read the partition table of {name}"
+    is_file = Path(name).is_file()
+    if is_file:
+        refuse_fragment(Path(name), attempt)
+        refuse_foreign(Path(name), attempt)
+        refuse_other_sectors(Path(name), attempt)
     try:
-        document = _sfdisk("read partition tables").run_json("--json", "--", name, attempt=f"read the partition table of {name}")
+        document = _sfdisk("read partition tables").run_json("--json", "--", name, attempt=attempt)
     except CommandError as error:
         if "does not contain a recognized partition table" in error.details.get("stderr", ""):
             raise LayoutError(
-                f"Cannot read the partition table of {name}: there is none. Convert it to the raw format with qemu-img first, or choose a disk image.",
+                f"Cannot {attempt}: there is none. Convert it to the raw format with qemu-img first, or choose a disk image.",
                 **error.details,
             ) from error
         raise
-    return parse_table(document)
+    table = parse_table(document)
+    if is_file:
+        _require_complete(Path(name), table, attempt)
+    return table
+
+
+def _require_complete(path: Path, table: PartitionTable, attempt: str) -> None:
+    """Raise IntegrityError for a file that ends before its last partition, or whose GPT sfdisk does not take for one."""
+    size = path.stat().st_size
+    end = max((partition.end for partition in table.partitions), default=0)
+    if any(partition.type == PROTECTIVE for partition in table.partitions):
+        # Without a sound GPT sfdisk shows the entry that protects it.
+        end = gpt_end(path)
+        if end <= size:
+            raise IntegrityError(f"Cannot {attempt}: it has a GPT that is damaged. Make or fetch it again.")
+    if end > size:
+        raise IntegrityError(f"Cannot {attempt}: its partitions take {end} bytes, but the file ends at {size}. It is truncated: make or fetch it again.")
 
 
 def gpt_script(partitions: t.Sequence[Partition], *, disk_id: str = "", sector_size: int = DEFAULT_SECTOR) -> str:

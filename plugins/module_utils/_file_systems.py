@@ -17,7 +17,7 @@ class FileSystemKind:
 
     ``check`` is the read-only checker with its arguments, ``grow`` the program that grows it (``{device}`` and ``{path}`` are filled in),
     ``grow_mounted`` whether it has to be mounted for that, ``options`` the mount options of a working copy: nothing of it has to survive
-    a power failure, so no write waits for the disk.
+    a power failure, so no write waits for the disk, and copies of one base may be mounted at a time, though they have one UUID.
     """
 
     name: str
@@ -32,7 +32,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         FileSystemKind("ext4", "e2fsprogs", ("e2fsck", "-f", "-n"), ("resize2fs", "-f", "{device}"), False, "noatime,nobarrier,commit=600"),
-        FileSystemKind("xfs", "xfsprogs", ("xfs_repair", "-n"), ("xfs_growfs", "{path}"), True, "noatime"),
+        FileSystemKind("xfs", "xfsprogs", ("xfs_repair", "-n"), ("xfs_growfs", "{path}"), True, "noatime,nouuid"),
         FileSystemKind("btrfs", "btrfs-progs", ("btrfs", "check", "--readonly"), ("btrfs", "filesystem", "resize", "max", "{path}"), True, "noatime,nobarrier"),
     )
 }

@@ -4,9 +4,12 @@
 """NVIDIA's data centre GPUs: names, PCI device ids, what drives them, and how MIG divides them.
 
 Sources: the tables of compatible GPUs in the README of NVIDIA's open kernel modules at 535.274.02, 550.163.01, 570.133.20, 575.51.03, 580.95.05,
-590.48.01 and 595.45.04 (ids, product names, first branch); the PCI ID database (ids of Volta and of GPUs before their own entry in those tables); NVIDIA's
-MIG User Guide (compute capability, slices, first driver with MIG); the default configuration of NVIDIA's mig-parted (profiles and how often each fits);
-printed output of ``nvidia-smi mig -lgip`` (memory of the profiles, where given).
+590.48.01, 595.45.04 and 610.43.03 (ids, product names, first branch); the PCI ID database (ids of Volta, of editions before their own entry in those tables,
+and the memory of editions with one name); NVIDIA's vGPU User Guide (A100X, A30X); NVIDIA's MIG User Guide (compute capability, slices, profiles of RTX PRO,
+first driver with MIG); the default configuration of NVIDIA's mig-parted (profiles and how often each fits); printed output of ``nvidia-smi mig -lgip``
+(memory and numbers of profiles, where given).
+
+Profiles differ between drivers and editions, so the table is what is checked, not all that is possible: a layout may name further ones (see _mig.py).
 """
 
 from __future__ import annotations
@@ -43,8 +46,18 @@ class MigProfile:
 
     @property
     def media(self) -> bool:
-        """Whether it has the media engines, which a GPU can give to one instance only."""
-        return self.name.endswith("+me")
+        """Whether it has the engine for optical flow, which a GPU can give to one instance only."""
+        return self.name.endswith(("+me", "+me.all"))
+
+    @property
+    def all_media(self) -> bool:
+        """Whether it has all media engines, so that the other instances must do without any."""
+        return self.name.endswith("+me.all")
+
+    @property
+    def no_media(self) -> bool:
+        """Whether it has no media engine."""
+        return self.name.endswith("-me")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +141,33 @@ _RTX_PRO_6000 = Mig(
     4,
     False,
     (
-        MigProfile("1g.24gb", None, 4, 1, 1, (0, 1, 2, 3)),
-        MigProfile("2g.48gb", None, 2, 2, 2, (0, 2)),
-        MigProfile("4g.96gb", None, 1, 4, 4, (0,)),
+        MigProfile("1g.24gb", 14, 4, 1, 1, (0, 1, 2, 3), 23.62),
+        MigProfile("1g.24gb+me", 21, 1, 1, 1, (0, 1, 2, 3), 23.62),
+        MigProfile("1g.24gb+gfx", 47, 4, 1, 1, (0, 1, 2, 3), 23.62),
+        MigProfile("1g.24gb+me.all", 65, 1, 1, 1, (0, 1, 2, 3), 23.62),
+        MigProfile("1g.24gb-me", 67, 4, 1, 1, (0, 1, 2, 3), 23.62),
+        MigProfile("2g.48gb", 5, 2, 2, 2, (0, 2), 47.38),
+        MigProfile("2g.48gb+gfx", 35, 2, 2, 2, (0, 2), 47.38),
+        MigProfile("2g.48gb+me.all", 64, 1, 2, 2, (0, 2), 47.38),
+        MigProfile("2g.48gb-me", 66, 2, 2, 2, (0, 2), 47.38),
+        MigProfile("4g.96gb", 0, 1, 4, 4, (0,), 95.0),
+        MigProfile("4g.96gb+gfx", 32, 1, 4, 4, (0,), 95.0),
     ),
 )
+
+
+def _two(driver: tuple[int, ...], half: int, full: int, more: tuple[str, ...]) -> Mig:
+    """A GPU that is divided into halves; ``more`` are suffixes of profiles that only one of both halves can have."""
+    profiles = (
+        *(MigProfile(f"1g.{half}gb{suffix}", None, 2, 1, 1, (0, 1)) for suffix in ("", "+gfx", "-me")),
+        *(MigProfile(f"1g.{half}gb{suffix}", None, 1, 1, 1, (0, 1)) for suffix in more),
+        *(MigProfile(f"2g.{full}gb{suffix}", None, 1, 2, 2, (0,)) for suffix in ("", "+gfx")),
+    )
+    return Mig(driver, 2, 2, False, profiles)
+
+
+_RTX_PRO_5000 = _two((575, 57, 8), 24, 48, ("+me", "+me.all"))
+_RTX_PRO_4500 = _two((575, 64), 16, 32, ("+me.all",))
 _A100_DRIVER, _H100_DRIVER, _H20_DRIVER, _H200_DRIVER = (450, 80, 2), (525, 85, 12), (535, 161, 7), (550, 90, 7)
 _B200_DRIVER, _B300_DRIVER, _GB300_DRIVER = (570, 133, 20), (580, 82, 7), (595, 58, 3)
 _GIB_H100 = (9.75, 19.62, 39.5, 79.25)
@@ -153,7 +188,7 @@ MODELS: tuple[GpuModel, ...] = (
     GpuModel("a16", "a16", "NVIDIA A16", memory_gb=16, pci_ids=("25B6",), **_AMPERE_6),
     GpuModel("a10", "a10", "NVIDIA A10", memory_gb=24, pci_ids=("2236", "2237", "2238"), **_AMPERE_6),
     GpuModel("a40", "a40", "NVIDIA A40", memory_gb=48, pci_ids=("2235",), **_AMPERE_6),
-    GpuModel("a30", "a30", "NVIDIA A30", memory_gb=24, pci_ids=("20B7",), mig=_A30, **_AMPERE),
+    GpuModel("a30", "a30", "NVIDIA A30", memory_gb=24, pci_ids=("20B7", "20B9"), mig=_A30, **_AMPERE),
     GpuModel(
         "a100-40gb",
         "a100",
@@ -168,7 +203,7 @@ MODELS: tuple[GpuModel, ...] = (
         "a100",
         "NVIDIA A100-SXM4-80GB",
         memory_gb=80,
-        pci_ids=("20B2", "20B5", "20F3", "20F5"),
+        pci_ids=("20B2", "20B5", "20B8", "20F3", "20F5", "20FD"),
         mig=_seven(_A100_DRIVER, (10, 20, 40, 80), True, (9.5, 19.5, 39.25, 79.0)),
         **_AMPERE,
     ),
@@ -186,7 +221,8 @@ MODELS: tuple[GpuModel, ...] = (
         **_HOPPER,
     ),
     GpuModel("h100-nvl", "h100", "NVIDIA H100 NVL", memory_gb=94, pci_ids=("2321", "233A"), mig=_seven(_H100_DRIVER, (12, 24, 47, 94)), **_HOPPER),
-    GpuModel("h100-96gb", "h100", "NVIDIA H100", memory_gb=96, pci_ids=("2339", "233D"), mig=_seven(_H100_DRIVER, (12, 24, 48, 96)), **_HOPPER),
+    GpuModel("h100-94gb", "h100", "NVIDIA H100", memory_gb=94, pci_ids=("2339",), mig=_seven(_H100_DRIVER, (12, 24, 47, 94)), **_HOPPER),
+    GpuModel("h100-96gb", "h100", "NVIDIA H100", memory_gb=96, pci_ids=("2338", "233D"), mig=_seven(_H100_DRIVER, (12, 24, 48, 96)), **_HOPPER),
     GpuModel("h20", "h20", "NVIDIA H20", memory_gb=96, pci_ids=("2329",), mig=_seven(_H20_DRIVER, (12, 24, 48, 96)), **_HOPPER),
     GpuModel(
         "h200",
@@ -211,7 +247,15 @@ MODELS: tuple[GpuModel, ...] = (
         **_GRACE_HOPPER,
     ),
     GpuModel(
-        "b200", "b200", "NVIDIA B200", capability="10.0", memory_gb=180, pci_ids=("2901",), since=570, mig=_seven(_B200_DRIVER, (23, 45, 90, 180)), **_BLACKWELL
+        "b200",
+        "b200",
+        "NVIDIA B200",
+        capability="10.0",
+        memory_gb=180,
+        pci_ids=("2901", "2909"),
+        since=570,
+        mig=_seven(_B200_DRIVER, (23, 45, 90, 180)),
+        **_BLACKWELL,
     ),
     GpuModel(
         "gb200",
@@ -242,7 +286,7 @@ MODELS: tuple[GpuModel, ...] = (
         "NVIDIA GB300",
         capability="10.3",
         memory_gb=278,
-        pci_ids=("31C2",),
+        pci_ids=("31C2", "31C3"),
         since=580,
         host="arm64",
         mig=_seven(_GB300_DRIVER, (35, 70, 139, 278)),
@@ -254,9 +298,31 @@ MODELS: tuple[GpuModel, ...] = (
         "NVIDIA RTX PRO 6000 Blackwell Server Edition",
         capability="12.0",
         memory_gb=96,
-        pci_ids=("2BB5",),
+        pci_ids=("2BB1", "2BB4", "2BB5"),
         since=575,
         mig=_RTX_PRO_6000,
+        **_BLACKWELL,
+    ),
+    GpuModel(
+        "rtx-pro-5000",
+        "rtx-pro-5000",
+        "NVIDIA RTX PRO 5000 Blackwell",
+        capability="12.0",
+        memory_gb=48,
+        pci_ids=("2BB3",),
+        since=575,
+        mig=_RTX_PRO_5000,
+        **_BLACKWELL,
+    ),
+    GpuModel(
+        "rtx-pro-4500",
+        "rtx-pro-4500",
+        "NVIDIA RTX PRO 4500 Blackwell",
+        capability="12.0",
+        memory_gb=32,
+        pci_ids=("2C31", "2C3A"),
+        since=575,
+        mig=_RTX_PRO_4500,
         **_BLACKWELL,
     ),
 )

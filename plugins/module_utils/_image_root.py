@@ -28,6 +28,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._loop import at
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import OpenFile, RootPlan, find_root, read_volumes, require_growable
 
+# What partitioning tools leave free at the end of a disk: a backup GPT, and the rest of a piece of 1 MiB.
+UNUSED = 2 << 20
 RELEASE_TIMEOUT = 60.0
 # A database that a role started may take a while to end, and free space on a slow disk to be discarded.
 CLOSE_TIMEOUT = 600.0
@@ -78,8 +80,11 @@ def open_image(wanted: Wanted) -> dict[str, t.Any]:
     lock = _lock(wanted)
     try:
         release_disk(wanted.path)
+        _require_source(wanted)
+        # Before it is copied: what cannot be opened is refused at once.
+        table = read_table(wanted.source or wanted.path)
         _copy(wanted)
-        table = _grow(wanted, read_table(wanted.path))
+        table = _grow(wanted, table)
         device = attach_disk(wanted.path, table)
         try:
             state = hold(_plan(wanted, device, table), wanted.state_file, wanted.owner, lock, _own_cache(wanted))
@@ -173,13 +178,21 @@ def _busy_message(wanted: Wanted, owner: ProcessIdentity | None, keeper: Process
     return f"Cannot open {wanted.path}: {who} has it open. Wait for its end, or give a time to wait (option wait).{ending}"
 
 
+def _require_source(wanted: Wanted) -> None:
+    path, attempt, remedy = (
+        (wanted.path, f"open {wanted.path}", "Give the base image as source.")
+        if wanted.source is None
+        else (wanted.source, f"copy the base image {wanted.source}", "Build or fetch the base image first.")
+    )
+    if not path.exists():
+        raise ImageError(f"Cannot {attempt}: there is no such file. {remedy}")
+    if not path.is_file():
+        raise ImageError(f"Cannot {attempt}: it is no file. Give the path of a disk image file.")
+
+
 def _copy(wanted: Wanted) -> None:
     if wanted.source is None:
-        if not wanted.path.is_file():
-            raise ImageError(f"Cannot open {wanted.path}: there is no such file. Give the base image as source.")
         return
-    if not wanted.source.is_file():
-        raise ImageError(f"Cannot copy the base image {wanted.source}: there is no such file. Build or fetch the base image first.")
     needed = allocated_bytes(wanted.source)
     if wanted.path.exists():
         needed -= allocated_bytes(wanted.path)
@@ -189,9 +202,12 @@ def _copy(wanted: Wanted) -> None:
 
 
 def _grow(wanted: Wanted, table: PartitionTable) -> PartitionTable:
-    """Give the last partition all the space of the size asked for; a disk is never made smaller."""
+    """Give the last partition all the space of the size asked for; a disk is never made smaller.
+
+    A file may be as large as wanted while its partition is not, when someone enlarged it: its backup GPT then lies in the middle, and moves to the end.
+    """
     current = wanted.path.stat().st_size
-    if not wanted.size or wanted.size == current:
+    if not wanted.size or (wanted.size == current and table.partitions and table.last.end > current - UNUSED):
         return table
     if wanted.size < current:
         raise LayoutError(
@@ -200,7 +216,8 @@ def _grow(wanted: Wanted, table: PartitionTable) -> PartitionTable:
         )
     if not table.partitions:
         raise LayoutError(f"Cannot grow {wanted.path}: its partition table is empty. Use a disk image of an installed system.")
-    os.truncate(wanted.path, wanted.size)
+    if wanted.size > current:
+        os.truncate(wanted.path, wanted.size)
     return grow_last(wanted.path, table.last.number)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_watch import watch
+from ansible_collections.hyperscaler.images.plugins.module_utils._packer_requirements import view_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Parser, Report, UiLine
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 
@@ -27,7 +28,6 @@ OLDEST = (1, 6, 6)
 NEXT_MAJOR = (2,)
 # ``packer init`` and the block required_plugins came together.
 INIT_SINCE = (1, 7)
-REQUIREMENTS = "required_plugins"
 MARK = "HYPERSCALER_PACKER_RUN"
 HEARTBEAT_SECONDS = 10.0
 # Packer removes its output, ends its VM and waits for its plugins after the first signal.
@@ -118,19 +118,13 @@ class Packer:
         return self.version >= INIT_SINCE
 
     def template(self, folder: Path) -> Path:
-        """The folder to build: without files that ask for plugins where Packer does not know that block."""
-        if self.has_init:
-            return folder
-        left_out = {path.name for path in requirement_files(folder)}
-        if not left_out:
-            return folder
-        view = self.folders.base / "template"
-        view.mkdir(exist_ok=True)
-        for path in folder.iterdir():
-            link = view / path.name
-            if path.name not in left_out and not link.is_symlink():
-                link.symlink_to(path)
-        return view
+        """The folder to build, without the block required_plugins where Packer does not know it."""
+        return folder if self.has_init else view_of(folder, self.view)
+
+    @property
+    def view(self) -> Path:
+        """Where the view of a template is that differs from it."""
+        return self.folders.base / "template"
 
     def run(self, *arguments: str, listen: Listen, beat: Beat, timeout: float, owner: int | None = None) -> Outcome:
         """Run Packer with machine-readable output to its end. ``timeout`` is in seconds; 0 is no limit.
@@ -139,11 +133,6 @@ class Packer:
         when this process is killed. The outcome then says so in ``interrupted``.
         """
         return Run(self, timeout, owner, listen, beat).follow(arguments)
-
-
-def requirement_files(folder: Path) -> list[Path]:
-    """The files of a template that have a block required_plugins."""
-    return sorted(path for path in folder.glob("*.pkr.hcl") if REQUIREMENTS in path.read_text(encoding="utf-8", errors="replace"))
 
 
 def read_version(command: Command) -> tuple[int, ...]:

@@ -41,6 +41,8 @@ RECORD = "packer_build.json"
 SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|private_key|credential", re.IGNORECASE)
 NO_INIT = "Packer {0} has its plugins built in and no init (that came with 1.7): nothing had to be fetched."
 
+NOT_BUILT_IN = "Packer {0} has its plugins built in and takes no others. Use one that it has, which the evidence may list, or install Packer 1.7 or newer."
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -193,12 +195,17 @@ class Work:
         self._keep_debug_log(packer)
         built = command != "build" or bool(outcome.report.artifacts)
         if outcome.rc != 0 or outcome.interrupted or not built:
-            raise self._failure(outcome, command)
+            raise self._failure(packer, outcome, command)
         return outcome
 
-    def _failure(self, outcome: Outcome, command: str) -> PackerError:
+    def _failure(self, packer: Packer, outcome: Outcome, command: str) -> PackerError:
         console = self._console.text() if self._console else ""
         found = self._hopeless or explain_failure(outcome, console, command)
+        # An older Packer reads a view of the template; people know its files by the places of their own.
+        view = str(packer.view)
+        found = dataclasses.replace(found, evidence=tuple(line.replace(view, str(self.job.template)) for line in found.evidence))
+        if found.kind == "plugin_missing" and not packer.has_init:
+            found = dataclasses.replace(found, advice=NOT_BUILT_IN.format(packer.version_text))
         lines = tail(console)
         parts = [f"Cannot {command} {self.job.template} with Packer: {found.summary}", found.advice]
         parts += ["Evidence:", *(f"  {line}" for line in found.evidence)] if found.evidence else []

@@ -16,6 +16,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _qemu_img, _raw_formats
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, part_file, require_space
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import refuse_foreign
 
 QCOW2, RAW, RAW_GZ = "qcow2", "raw", "raw.gz"
 PRIMARY_SUFFIX = ".qcow2"
@@ -114,6 +115,7 @@ class Packer:
         info = self._qemu.info(path)
         _qemu_img.refuse_unusable(info, self._attempt, discard_snapshots=self.request.discard_snapshots)
         if info.format == RAW:
+            refuse_foreign(path, self._attempt)
             _qemu_img.refuse_partial_sector(path, self._attempt)
             self._raw = path
         else:

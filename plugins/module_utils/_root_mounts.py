@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace, _open_files
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, CommandError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._fat_copy import TYPE as FAT
 from ansible_collections.hyperscaler.images.plugins.module_utils._fat_copy import FatCopy
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import BOOT_OPTIONS, grow, kind_of
@@ -22,6 +22,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan impo
 SUBVOLUMES = ("@", "@rootfs", "root")
 # Where systemd-nspawn writes for the containers of this machine. An empty one in the keeper's own mounts leaves nothing behind.
 NSPAWN_STATE = Path("/run/systemd/nspawn")
+BTRFS = Path("/sys/fs/btrfs")
 HOST_RELEASE = Path("/usr/lib/os-release")
 
 
@@ -102,6 +103,7 @@ def _cover_nspawn(plan: RootPlan, private: Path) -> None:
 
 def _mount_root(plan: RootPlan) -> None:
     kind = kind_of(plan.root.type, f"partition {plan.root.number} of {plan.disk}")
+    _refuse_same_btrfs(plan)
     root = str(plan.mount_point)
     # The build host mounts it, so a device node on the disk would lead to a device of the build host.
     options = f"nodev,{kind.options}"
@@ -117,6 +119,15 @@ def _mount_root(plan: RootPlan) -> None:
         )
     if kind.grow_mounted:
         grow(kind, plan.root.node, root)
+
+
+def _refuse_same_btrfs(plan: RootPlan) -> None:
+    """Linux before 6.7 would give a second btrfs with the UUID of a mounted one the files of the first."""
+    if plan.root.type == "btrfs" and (BTRFS / plan.root.uuid).exists() and not (BTRFS / "features/temp_fsid").exists():
+        raise BusyError(
+            f"a btrfs file system with the UUID {plan.root.uuid} is mounted already, and this kernel would take both for one. "
+            "Build images from one btrfs base one after the other, or on a kernel from 6.7 on."
+        )
 
 
 def _is_root(folder: Path) -> bool:

@@ -12,6 +12,7 @@ short_description: Check a MIG layout and write it for the program that applies 
 version_added: "1.0.0"
 description:
   - Checks into which instances GPUs are to be divided. Profiles, numbers, slices and places must fit the model, or the module fails.
+  - A profile that the table of this collection lacks is taken with a warning when a GPU of this size could have it. The driver decides when it is applied.
   - Writes the layout as a JSON document. The unit C(hyperscaler-mig.service) of the role C(nvidia_gpu_drivers) applies it at each boot of a machine with GPUs.
   - No GPU is needed and none is touched.
 options:
@@ -34,6 +35,12 @@ options:
         description: Profiles and how many instances of each. When empty, MIG is turned off for these GPUs.
         type: dict
         required: true
+      pci_ids:
+        description:
+          - PCI device ids of further editions that the entry is for, beside those of the model, such as V("2330").
+          - Write them in quotes. The memory of another edition is not compared with that of the model.
+        type: list
+        elements: raw
   path:
     description: The document.
     type: path
@@ -75,6 +82,13 @@ EXAMPLES = r"""
       - model: h200
         devices: [1]
         instances: {}
+
+- name: Divide an edition that the table of models does not have
+  hyperscaler.images.mig_layout:
+    layout:
+      - model: a100-80gb
+        pci_ids: ["20B3"]
+        instances: {"1g.8gb": 7}
 """
 
 RETURN = r"""
@@ -101,13 +115,22 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
-from ansible_collections.hyperscaler.images.plugins.module_utils._mig import MigError, document, layout_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._mig import Entry, MigError, document, layout_from
 
 ENTRY = {
     "model": {"type": "str", "required": True},
     "devices": {"type": "list", "elements": "int"},
     "instances": {"type": "dict", "required": True},
+    "pci_ids": {"type": "list", "elements": "raw"},
 }
+
+
+def doubts(entry: Entry) -> list[str]:
+    """What only the driver can decide of an entry."""
+    return [
+        f"The profile {name} of {entry.model.name} is not in the table of this collection. Its driver decides on the machine; hyperscaler-mig check tells."
+        for name in entry.unknown
+    ]
 
 
 def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -117,8 +140,9 @@ def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         after, result = "", {}
         if params["state"] == "present":
-            found = {**document(layout_from(params["layout"])), "reboot": params["reboot"]}
-            after, result = json.dumps(found, indent=2) + "\n", {"layout": found}
+            entries = layout_from(params["layout"])
+            found = {**document(entries), "reboot": params["reboot"]}
+            after, result = json.dumps(found, indent=2) + "\n", {"layout": found, "warnings": [text for entry in entries for text in doubts(entry)]}
         changed = before != after
         if changed and not check_mode:
             if after:
@@ -147,6 +171,8 @@ def main() -> t.NoReturn:
         result = ensure(module.params, module.check_mode)
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
+    for text in result.pop("warnings", ()):
+        module.warn(text)
     module.exit_json(**result)
 
 

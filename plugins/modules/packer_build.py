@@ -44,8 +44,8 @@ options:
     default: build
   template:
     description:
-      - The folder with the files C(*.pkr.hcl) of the template.
-      - Files with a block C(required_plugins) are left out for Packer older than 1.7, which does not know it.
+      - The folder with the files C(*.pkr.hcl) and C(*.pkr.json) of the template.
+      - The block C(required_plugins) is left out for Packer older than 1.7, which does not know it. The rest of its file is used.
     type: path
     required: true
   var_files:
@@ -321,6 +321,10 @@ def main() -> t.NoReturn:
         result = Work(job, line_writer(module.params["progress_file"]), playbook_pid()).do()
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        attempt = f"{module.params['command']} {module.params['template']} with Packer"
+        module.fail_json(msg=f"Cannot {attempt}: {error.strerror}{place}. Check the permissions and the free space there.")
     module.exit_json(**result)
 
 

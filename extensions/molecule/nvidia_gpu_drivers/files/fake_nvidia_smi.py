@@ -3,7 +3,10 @@
 """Plays nvidia-smi for GPUs that a JSON document describes ($FAKE_GPUS, else /etc/fake-gpus.json), with the output format of the real one.
 
 Each GPU has name, device, mode, pending, profiles ({name: [number, how many, memory slices, starts, GiB]}), instances ([name, number, start]) and
-computes (numbers of GPU instances). "reset" is what a change of the mode needs: none, reset, or reboot. "in_use" has a removal fail.
+computes (numbers of GPU instances). "reset" is what a change of the mode needs: none, reset, or reboot. "in_use" has a removal fail, with "held"
+after the first compute instance is gone. "room" is after how many instances the next one fails. "sick" is printed in place of a row, and whatever is
+asked of such a GPU fails. With "warning" every call prints it and ends with 14 instead of 0. With "all_or_nothing" one sick GPU keeps a list of all
+from being made.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ def create(gpu: dict[str, t.Any], tuples: str) -> None:
             refuse(f"Unable to create a GPU instance on GPU {gpu['index']} using profile {wanted}: Invalid Argument", 2)
         name, (number, _count, size, starts, _gib) = found[0]
         places = free(gpu, size, [int(place)] if place else starts)
-        if not places:
+        if not places or len(gpu["instances"]) >= gpu.get("room", 8):
             refuse(f"Unable to create a GPU instance on GPU {gpu['index']} using profile {number}: Insufficient Resources\nFailed to create GPU instances", 19)
-        identifier = len(gpu["instances"]) + 1
+        identifier = max((number for _name, number, _start in gpu["instances"]), default=0) + 1
         gpu["instances"].append([name, identifier, places[0]])
         gpu["computes"].append(identifier)
         print(f"Successfully created GPU instance ID {identifier:2} on GPU {gpu['index']} using profile MIG {name} (ID {number:2})")
@@ -75,6 +78,7 @@ def list_computes(gpu: dict[str, t.Any]) -> None:
 
 def destroy(gpu: dict[str, t.Any], what: str) -> None:
     if gpu.get("in_use"):
+        gpu["computes"] = gpu["computes"][1:] if gpu.get("held") else gpu["computes"]
         refuse("Unable to destroy GPU instance: In use by another client", 15)
     gpu["computes"] = []
     if what == "-dgi":
@@ -93,6 +97,8 @@ def mig(gpu: dict[str, t.Any], args: list[str]) -> None:
         destroy(gpu, args[0])
     elif args[0] == "-cgi" and args[2:] == ["-C"]:
         create(gpu, args[1])
+    elif args[0] == "-gi" and args[2:] == ["-cci"] and int(args[1]) not in gpu["computes"]:
+        gpu["computes"].append(int(args[1]))
     else:
         refuse(f"Invalid combination of input arguments: {args}", 2)
 
@@ -107,6 +113,33 @@ def set_mode(gpu: dict[str, t.Any], mode: str) -> None:
         print(f"Warning: MIG mode is in pending enable state for GPU {gpu['index']}: Reset Required")
 
 
+def reset(gpus: list[dict[str, t.Any]]) -> None:
+    for gpu in gpus:
+        if gpu["reset"] == "reboot":
+            refuse(f"GPU {gpu['index']} could not be reset: Not Supported", 3)
+    for gpu in gpus:
+        gpu["mode"] = gpu["pending"]
+
+
+def healthy(gpu: dict[str, t.Any]) -> dict[str, t.Any]:
+    if "sick" in gpu:
+        refuse(f"Unable to determine the device handle for GPU {gpu['index']}: GPU is lost. Reboot the system to recover this GPU", 15)
+    return gpu
+
+
+def listing(state: dict[str, t.Any], only: list[str]) -> None:
+    """The rows of all GPUs, or of the one that is named by number or place."""
+    for gpu in state["gpus"]:
+        if only and only != ["-i", str(gpu["index"])] and only != ["-i", gpu.get("place")]:
+            continue
+        if "sick" not in gpu:
+            print(f"{gpu['index']}, 0x{gpu['device']}10DE, {gpu['mode']}, {gpu['pending']}, {gpu['name']}")
+        elif state.get("all_or_nothing"):
+            refuse(gpu["sick"], 15)
+        else:
+            print(gpu["sick"])
+
+
 def main(args: list[str]) -> None:
     state = json.loads(STATE.read_text())
     gpus = state["gpus"]
@@ -114,22 +147,22 @@ def main(args: list[str]) -> None:
         gpu["index"] = index
     state.setdefault("calls", []).append(args)
     try:
-        if args[0].startswith("--query-gpu="):
-            for gpu in gpus:
-                print(f"{gpu['index']}, 0x{gpu['device']}10DE, {gpu['mode']}, {gpu['pending']}, {gpu['name']}")
+        if "--format=csv,noheader" in args:
+            listing(state, args[:-2])
         elif args[0] == "mig":
-            mig(gpus[int(args[2])], args[3:])
+            mig(healthy(gpus[int(args[2])]), args[3:])
         elif args[0] == "-i" and args[2] == "-mig":
-            set_mode(gpus[int(args[1])], "Enabled" if args[3] == "1" else "Disabled")
+            set_mode(healthy(gpus[int(args[1])]), "Enabled" if args[3] == "1" else "Disabled")
         elif args[0] == "--gpu-reset":
-            for index in args[2].split(","):
-                if gpus[int(index)]["reset"] == "reboot":
-                    refuse(f"GPU {index} could not be reset: Not Supported", 3)
-                gpus[int(index)]["mode"] = gpus[int(index)]["pending"]
+            reset([gpus[int(index)] for index in args[2].split(",")])
         else:
             refuse(f"Invalid combination of input arguments: {args}", 2)
     finally:
         STATE.write_text(json.dumps(state))
+        if "warning" in state:
+            print(state["warning"])
+    if "warning" in state:
+        sys.exit(14)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_names_and_pci_ids_are_unique() -> None:
 def test_profiles_fit_the_slices(model: GpuModel) -> None:
     assert model.mig is not None
     for profile in model.mig.profiles:
-        assert re.fullmatch(rf"{profile.compute}g\.\d+gb(\+me)?", profile.name)
+        assert re.fullmatch(rf"{profile.compute}g\.\d+gb(\+me|\+gfx|\+me\.all|-me)?", profile.name)
         assert all(start + profile.memory <= model.mig.memory for start in profile.starts)
         assert profile.count <= len(profile.starts)
         assert profile.compute * profile.count <= model.mig.compute
@@ -68,6 +68,12 @@ def test_identifiers_and_names_of_profiles_are_unique(model: GpuModel) -> None:
         ("h100-nvl", "1g.12gb x7, 1g.12gb+me x1, 1g.24gb x4, 2g.24gb x3, 3g.47gb x2, 4g.47gb x1, 7g.94gb x1"),
         ("h200", "1g.18gb x7, 1g.18gb+me x1, 1g.35gb x4, 2g.35gb x3, 3g.71gb x2, 4g.71gb x1, 7g.141gb x1"),
         ("b200", "1g.23gb x7, 1g.23gb+me x1, 1g.45gb x4, 2g.45gb x3, 3g.90gb x2, 4g.90gb x1, 7g.180gb x1"),
+        (
+            "rtx-pro-6000",
+            "1g.24gb x4, 1g.24gb+me x1, 1g.24gb+gfx x4, 1g.24gb+me.all x1, 1g.24gb-me x4, 2g.48gb x2, 2g.48gb+gfx x2, 2g.48gb+me.all x1, 2g.48gb-me x2, "
+            "4g.96gb x1, 4g.96gb+gfx x1",
+        ),
+        ("rtx-pro-5000", "1g.24gb x2, 1g.24gb+gfx x2, 1g.24gb-me x2, 1g.24gb+me x1, 1g.24gb+me.all x1, 2g.48gb x1, 2g.48gb+gfx x1"),
         ("b300", "1g.34gb x7, 1g.34gb+me x1, 1g.67gb x4, 2g.67gb x3, 3g.135gb x2, 4g.135gb x1, 7g.269gb x1"),
     ],
 )
@@ -75,6 +81,27 @@ def test_published_profiles(name: str, profiles: str) -> None:
     mig = model_of(name).mig
     assert mig is not None
     assert ", ".join(f"{profile.name} x{profile.count}" for profile in mig.profiles) == profiles
+
+
+@pytest.mark.parametrize(
+    ("device", "model"),
+    [
+        ("2BB1", "rtx-pro-6000"),
+        ("2BB4", "rtx-pro-6000"),
+        ("2BB5", "rtx-pro-6000"),
+        ("2BB3", "rtx-pro-5000"),
+        ("20B8", "a100-80gb"),
+        ("20B9", "a30"),
+        ("2338", "h100-96gb"),
+        ("2339", "h100-94gb"),
+        ("2909", "b200"),
+        ("31C3", "gb300"),
+    ],
+)
+def test_editions_of_models(device: str, model: str) -> None:
+    found = model_of_pci_id(device)
+    assert found is not None
+    assert found.name == model
 
 
 def test_only_volta_lacks_the_open_modules_and_ends_with_580() -> None:

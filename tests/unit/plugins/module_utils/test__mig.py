@@ -34,6 +34,9 @@ def entry(model: str, instances: t.Any, **more: t.Any) -> dict[str, t.Any]:
         ("a30", {"1g.6gb": 2, "2g.12gb": 1}),
         ("a30", {"1g.6gb+me": 1, "1g.6gb": 3}),
         ("rtx-pro-6000", {"1g.24gb": 2, "2g.48gb": 1}),
+        ("rtx-pro-6000", {"1g.24gb+gfx": 4}),
+        ("rtx-pro-6000", {"1g.24gb+me.all": 1, "1g.24gb-me": 3}),
+        ("rtx-pro-6000", {"2g.48gb+gfx": 1, "1g.24gb": 1, "1g.24gb+me": 1}),
         ("h200", {}),
     ],
 )
@@ -63,6 +66,17 @@ def test_what_fits(model: str, instances: dict[str, int]) -> None:
         ([entry("h200", {"7g.141gb": 1, "1g.18gb": 1})], "takes 8 compute slices and 9 memory slices"),
         ([entry("a30", {"4g.24gb": 1, "1g.6gb": 1})], "but the GPU has 4 and 4"),
         ([entry("a30", {"1g.6gb+me": 1, "2g.12gb+me": 1})], "only one can have the media engines"),
+        ([entry("rtx-pro-6000", {"1g.24gb+me.all": 1, "1g.24gb+gfx": 1})], "beside +me.all no instance has media engines, but 1g.24gb+gfx has some"),
+        ([entry("rtx-pro-6000", {"1g.24gb+me.all": 1, "2g.48gb+me.all": 1})], "only one can have the media engines"),
+        ([entry("gb200", {"3g.95gb": 3})], "3 x 3g.95gb takes 285 GB, but the GPU has 186"),
+        ([entry("gb200", {"3g.60gb": 1})], "it has no profile '3g.60gb'"),
+        ([entry("gb200", {"all": 1})], "it has no profile 'all'"),
+        ([entry("gb200", {"3g.95gb": 0})], "the number of 3g.95gb is 0"),
+        ([entry("h200", {}, pci_ids=[2330])], '2330 in pci_ids is no text, and YAML may have changed it. Write the id in quotes, such as "2330"'),
+        ([entry("h200", {}, pci_ids=["10de"])], "'10de' in pci_ids is no PCI device id"),
+        ([entry("h200", {}, pci_ids=["NVIDIA H200"])], "'NVIDIA H200' in pci_ids is no PCI device id"),
+        ([entry("h200", {}, pci_ids=["2330"]), entry("h100-80gb", {})], "two entries are for the same GPU with the PCI id 2330"),
+        ([{}], "it has the keys of an empty entry"),
         ([entry("h200", {}, devices=[])], "devices is []"),
         ([entry("h200", {}, devices=[-1])], "devices is [-1]"),
         ([entry("h200", {}, devices="0")], "devices is '0'"),
@@ -74,6 +88,36 @@ def test_what_is_refused(raw: t.Any, reason: str) -> None:
     with pytest.raises(ImageError) as caught:
         layout_from(raw)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "instances"),
+    [
+        ("gb200", {"7g.189gb": 1}),
+        ("gb200", {"3g.95gb": 2}),
+        ("gb200", {"1g.24gb": 7}),
+        ("gb200", {"3g.95gb": 1, "2g.47gb": 1, "1g.24gb": 2}),
+        ("b300", {"1g.34gb+gfx": 7}),
+        ("h100-80gb", {"1g.10gb-me": 7}),
+        ("rtx-pro-5000", {"1g.12gb": 1, "1g.12gb-me": 3}),
+        ("rtx-pro-5000", {"4g.48gb+gfx": 1}),
+    ],
+)
+def test_profiles_that_the_table_lacks_are_left_to_the_driver(model: str, instances: dict[str, int]) -> None:
+    found = layout_from([entry(model, instances)])[0]
+    assert document([found])["entries"][0]["instances"] == instances
+    assert found.unknown
+    assert not any(item["exact"] for item in slurm_gres([found], {model: 1}, {}) if item["type"].endswith(("95gb", "189gb")))
+
+
+@pytest.mark.parametrize("written", ["20b3", "0x20B3", "10de:20b3", "0x20B310DE", " 20B3 "])
+def test_another_edition_is_added_by_its_id(written: str) -> None:
+    found = layout_from([entry("a100-80gb", {"1g.8gb": 7}, pci_ids=[written])])[0]
+    assert found.pci_ids[-1] == "20B3"
+    assert found.unknown == ("1g.8gb",)
+    # The memory of an edition that was added is not that of the table, so it says nothing.
+    with pytest.raises(ImageError, match=r"it has no profile '1g\.8gb'"):
+        layout_from([entry("a100-80gb", {"1g.8gb": 7})])
 
 
 def test_slices_alone_are_not_enough() -> None:
@@ -96,7 +140,7 @@ def test_document() -> None:
         "format": 1,
         "entries": [
             {"model": "h200", "pci_ids": ["2335"], "reset": False, "devices": [0, 1], "instances": {"3g.71gb": 1, "1g.18gb": 2}},
-            {"model": "a100-80gb", "pci_ids": ["20B2", "20B5", "20F3", "20F5"], "reset": True, "devices": None, "instances": {}},
+            {"model": "a100-80gb", "pci_ids": list(model_of("a100-80gb").pci_ids), "reset": True, "devices": None, "instances": {}},
         ],
     }
 

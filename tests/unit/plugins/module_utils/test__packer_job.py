@@ -166,6 +166,16 @@ def test_validate(job: Job, packer: t.Callable[..., None], tmp_path: Path) -> No
     assert not (tmp_path / "results").exists()
 
 
+def test_a_failure_names_the_file_of_the_template(job: Job, packer: t.Callable[..., None]) -> None:
+    """An older Packer reads a view of the template without required_plugins."""
+    (job.template / "image.pkr.hcl").write_text("packer {\n  required_plugins {}\n}\nbuild {}\n", encoding="utf-8")
+    packer('echo "1,,ui,error,Error: Unknown source type x\\n\\n  on ${@: -1}/image.pkr.hcl line 14:\\n"; exit 1')
+    with pytest.raises(PackerError) as caught:
+        do(job, command="validate")
+    assert f"on {job.template}/image.pkr.hcl line 14" in str(caught.value)
+    assert "Packer 1.6.6 has its plugins built in and takes no others." in str(caught.value)
+
+
 def test_format(job: Job, packer: t.Callable[..., None]) -> None:
     packer("exit 0")
     assert do(job, command="format")[0]["msg"] == f"The format of {job.template} is Packer's."

@@ -274,6 +274,22 @@ def test_a_failing_write_is_explained(request_: PackRequest, monkeypatch: pytest
     assert names(request_) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (gzip.compress(CONTENT), "it is a gzip file, where a raw disk is expected. Unpack it with gunzip first."),
+        (CONTENT + b"conectix" + bytes(504), "it is a VHD file, where a raw disk is expected. Convert it with qemu-img convert -f vpc -O raw first."),
+        (bytes(257) + b"ustar" + bytes(250), "it is a tar archive, as an OVA is, where a raw disk is expected."),
+    ],
+)
+def test_what_is_no_raw_disk_is_not_packed_as_one(request_: PackRequest, qemu: FakeQemu, content: bytes, reason: str) -> None:
+    request_.source.write_bytes(content)
+    with pytest.raises(LayoutError) as caught:
+        pack(request_)
+    assert reason in str(caught.value)
+    assert (names(request_), qemu.conversions) == ([], [])
+
+
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 def test_source_and_destination_are_the_same_file(request_: PackRequest, link: str) -> None:
     getattr(request_.destination, link)(request_.source)

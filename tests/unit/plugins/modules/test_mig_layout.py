@@ -55,3 +55,23 @@ def test_place_that_cannot_be_written(run_module: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run_module(mig_layout.main, layout=LAYOUT, path=str(tmp_path / "file/mig.json"))
     assert result["msg"].startswith(f"Cannot write the MIG layout to {tmp_path}/file/mig.json: ")
+
+
+def test_what_only_the_driver_knows_is_taken_with_a_warning(run_module: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mig.json"
+    for instances in ({"7g.189gb": 1}, {"3g.95gb": 2}):
+        done = run_module(mig_layout.main, layout=[{"model": "gb200", "instances": instances}], path=str(path))
+        assert done["layout"]["entries"][0]["instances"] == instances
+        (name,) = instances
+        # ansible-core tells a warning as a text, newer ones as a structure.
+        said = f"The profile {name} of gb200 is not in the table of this collection. Its driver decides on the machine; hyperscaler-mig check tells."
+        assert said in json.dumps(done["warnings"])
+    done = run_module(mig_layout.main, layout=[{"model": "rtx-pro-6000", "instances": {"1g.24gb+gfx": 4}}], path=str(path))
+    assert "rtx-pro-6000" not in json.dumps(done.get("warnings", []))
+
+
+def test_ids_of_further_editions(run_module: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mig.json"
+    run_module(mig_layout.main, layout=[{"model": "h200", "instances": {}, "pci_ids": ["10de:232c"]}], path=str(path))
+    assert json.loads(path.read_text())["entries"][0]["pci_ids"] == ["2335", "232C"]
+    assert "Write the id in quotes" in run_module(mig_layout.main, layout=[{"model": "h200", "instances": {}, "pci_ids": [9008]}], path=str(path))["msg"]

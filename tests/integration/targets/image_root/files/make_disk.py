@@ -67,6 +67,25 @@ def make_file_system(kind: str, root: Path, target: Path) -> None:
             stream.write(b"00000000-0000-0000-0000-000000000001")
 
 
+def spoil(path: Path, trouble: str) -> None:
+    """Make it a disk of another kind."""
+    if trouble == "large-sectors":
+        # On a disk with sectors of 4096 bytes the GPT begins at byte 4096.
+        device = subprocess.run(["losetup", "--find", "--show", "--sector-size", "4096", path], check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            run("sfdisk", "--quiet", "--wipe", "always", device, input=b"label: gpt\nsize=300MiB\n")
+        finally:
+            run("losetup", "--detach", device)
+    elif trouble == "cut":
+        os.truncate(path, 256 * MIB)
+    elif trouble == "gzip":
+        run("gzip", "-1", "--force", path)
+        path.with_name(f"{path.name}.gz").rename(path)
+    elif trouble == "vhd":
+        run("qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", "subformat=fixed", path, path.with_suffix(".vhd"))
+        path.with_suffix(".vhd").rename(path)
+
+
 def main() -> None:
     path, layout, kind, trouble = Path(sys.argv[1]), sys.argv[2], sys.argv[3], (sys.argv[4:] or [""])[0]
     with path.open("wb") as stream:
@@ -88,6 +107,7 @@ def main() -> None:
                 stream.truncate(100 * MIB)
             run("mkfs.vfat", "-i", "AB12CD34", Path(work, "esp"))
             run("dd", f"if={Path(work, 'esp')}", f"of={path}", "bs=1M", "seek=1", "conv=notrunc,sparse", stderr=subprocess.DEVNULL)
+    spoil(path, trouble)
 
 
 main()
