@@ -20,6 +20,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_identity,
     _inspect_kernel,
     _inspect_leftovers,
+    _inspect_needed,
     _inspect_packages,
     _inspect_pins,
     _inspect_secrets,
@@ -49,6 +50,7 @@ GROUPS = (
     *_inspect_secrets.GROUPS,
     *_inspect_ways_in.GROUPS,
     *_inspect_state.GROUPS,
+    *_inspect_needed.GROUPS,
     *_inspect_leftovers.GROUPS,
     *_inspect_packages.GROUPS,
 )

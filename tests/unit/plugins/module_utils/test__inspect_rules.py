@@ -516,6 +516,28 @@ CASES = {
         "container images",
     ),
     "container images of containerd": Case(write(f"{BLOBS}/ab12"), "state.container_images", BLOBS, "container images"),
+    # files that services need
+    "MUNGE without a key": Case(
+        link("/etc/systemd/system/multi-user.target.wants/munge.service", "/usr/lib/systemd/system/munge.service"),
+        "service.secret_missing",
+        "/etc/systemd/system/multi-user.target.wants/munge.service",
+        "fails without /etc/munge/munge.key",
+    ),
+    "tunnel without a key": Case(
+        link("/etc/systemd/system/multi-user.target.wants/wg-quick@wg0.service", "/usr/lib/systemd/system/wg-quick@.service"),
+        "service.secret_missing",
+        "/etc/systemd/system/multi-user.target.wants/wg-quick@wg0.service",
+        "fails without /etc/wireguard/wg0.conf",
+    ),
+    "PostgreSQL without a certificate": Case(
+        write("/etc/postgresql/17/main/postgresql.conf", "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n"),
+        "service.file_missing",
+        "/etc/postgresql/17/main/postgresql.conf",
+        "names /etc/ssl/private/ssl-cert-snakeoil.key, which does not exist",
+    ),
+    "Postfix without a mail name": Case(
+        write("/etc/postfix/main.cf", "myorigin = /etc/mailname\n"), "service.file_missing", "/etc/postfix/main.cf", "names /etc/mailname"
+    ),
     # pins
     "LVM filter": Case(
         write("/etc/lvm/lvm.conf", 'devices {\n  global_filter = [ "a|^/dev/sdb$|", "r|.*|" ]\n}\n'), "pin.lvm", "/etc/lvm/lvm.conf", "named disks only"
@@ -727,6 +749,26 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
 )
 def test_what_only_looks_wrong_is_no_finding(name: str, content: str, image: FakeImage) -> None:
     image.write(name, content, 0o640)
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        (
+            link("/etc/systemd/system/multi-user.target.wants/munge.service", "/usr/lib/systemd/system/munge.service"),
+            write("/etc/systemd/system/munge.service.d/10.conf", "[Unit]\nConditionFileNotEmpty=/etc/munge/munge.key\n"),
+        ),
+        (
+            write("/etc/postgresql/17/main/postgresql.conf", "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n"),
+            link("/etc/systemd/system/basic.target.wants/hyperscaler-certificate.service", "/etc/systemd/system/hyperscaler-certificate.service"),
+        ),
+        (write("/etc/postfix/main.cf", "# myorigin = /etc/mailname\nmyorigin = $mydomain\n"),),
+        (write("/etc/postfix/main.cf", "myorigin = /etc/mailname\n"), write("/etc/mailname", "localhost\n")),
+    ],
+)
+def test_what_is_made_again_or_waited_for_is_no_finding(breaks: tuple[Break, ...], image: FakeImage) -> None:
+    several(*breaks)(image)
     assert findings_of(image) == []
 
 
