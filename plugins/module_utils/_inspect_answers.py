@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import typing as t
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._cloud_config import FOLDER as CLOUD_FOLDER
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree
 from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import FILE as SSHD_CONFIG
 from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import read_sshd_config
 
 USERS_LIMIT = 16
+CLOUD_KEYS = re.compile(r"pass|user|authorized|import_id|import-id|cmd", re.IGNORECASE)
 # The server wants a host key, which a sealed image does not have, and a folder below /run.
 SSHD = """
 mkdir -p /run/sshd
@@ -50,7 +53,9 @@ def ask(tree: Tree, packaged: t.Container[str], asking: t.Callable[[t.Mapping[st
     if tree.target("/usr/sbin/sshd") is not None and _is_sshd_changed(tree, packaged):
         users = [user.name for user in tree.users if user.shell.endswith("sh")][:USERS_LIMIT]
         questions["sshd"] = SSHD.format(users=shlex.join(users))
-    if tree.target("/usr/bin/cloud-init") is not None and _has_own(tree, packaged, "/etc/cloud/cloud.cfg.d/*.cfg"):
+    own = [entry.path for entry in tree.files(f"{CLOUD_FOLDER}/*.cfg") if entry.path not in packaged]
+    # Asking takes a second or two: most images have files of their own that are about networks or data sources only.
+    if tree.target("/usr/bin/cloud-init") is not None and any(CLOUD_KEYS.search(tree.text(path)) for path in own):
         questions["cloud"] = CLOUD.format(program=shlex.quote(CLOUD_PROGRAM))
     answers = asking(questions) if questions else {}
     try:

@@ -46,6 +46,7 @@ def found(image: FakeImage, programs: Programs) -> list[tuple[str, str]]:
 
 
 def test_an_image_as_its_packages_made_it_is_not_asked(image: FakeImage) -> None:
+    image.write("/etc/cloud/cloud.cfg.d/01_base.cfg", "apt: {generate_mirrorlists: true}\nmanage_etc_hosts: true\n")
     programs = Programs(sudo=RULE)
     assert found(image, programs) == []
     assert programs.asked == {}
@@ -69,6 +70,6 @@ def test_the_server_names_further_files_with_keys(image: FakeImage) -> None:
 
 
 def test_what_cloud_init_merges_is_looked_at(image: FakeImage) -> None:
-    image.write("/etc/cloud/cloud.cfg.d/99-site.cfg", "ssh_pwauth: true\n")
+    image.write("/etc/cloud/cloud.cfg.d/99-site.cfg", "ssh_pwauth: true # for users\n")
     assert found(image, Programs(cloud=json.dumps({"chpasswd": {"list": "root:x"}}))) == [("secret.cloud_config", "/etc/cloud/cloud.cfg")]
     assert found(image, Programs(cloud="Traceback")) == []
