@@ -17,6 +17,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config im
 from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import read_sshd_config
 
 USERS_LIMIT = 16
+# Asking takes a second or two: most images have files of their own that say nothing of these.
+SSHD_KEYS = re.compile(r"^\s*(?:include|match|authorized|trusted|host)", re.IGNORECASE | re.MULTILINE)
 CLOUD_KEYS = re.compile(r"pass|user|authorized|import_id|import-id|cmd", re.IGNORECASE)
 # The server wants a host key, which a sealed image does not have, and a folder below /run.
 SSHD = """
@@ -54,7 +56,6 @@ def ask(tree: Tree, packaged: t.Container[str], asking: t.Callable[[t.Mapping[st
         users = [user.name for user in tree.users if user.shell.endswith("sh")][:USERS_LIMIT]
         questions["sshd"] = SSHD.format(users=shlex.join(users))
     own = [entry.path for entry in tree.files(f"{CLOUD_FOLDER}/*.cfg") if entry.path not in packaged]
-    # Asking takes a second or two: most images have files of their own that are about networks or data sources only.
     if tree.target("/usr/bin/cloud-init") is not None and any(CLOUD_KEYS.search(tree.text(path)) for path in own):
         questions["cloud"] = CLOUD.format(program=shlex.quote(CLOUD_PROGRAM))
     answers = asking(questions) if questions else {}
@@ -72,4 +73,5 @@ def _has_own(tree: Tree, packaged: t.Container[str], pattern: str) -> bool:
 def _is_sshd_changed(tree: Tree, packaged: t.Container[str]) -> bool:
     config = read_sshd_config(tree)
     named = {"authorizedkeysfile", "trustedusercakeys", "hostbasedauthentication"}
-    return not named.isdisjoint(config.values) or _has_own(tree, packaged, f"{SSHD_CONFIG}.d/*.conf")
+    own = (entry.path for entry in tree.files(f"{SSHD_CONFIG}.d/*.conf") if entry.path not in packaged)
+    return not named.isdisjoint(config.values) or any(SSHD_KEYS.search(tree.text(path)) for path in own)

@@ -47,6 +47,7 @@ def found(image: FakeImage, programs: Programs) -> list[tuple[str, str]]:
 
 def test_an_image_as_its_packages_made_it_is_not_asked(image: FakeImage) -> None:
     image.write("/etc/cloud/cloud.cfg.d/01_base.cfg", "apt: {generate_mirrorlists: true}\nmanage_etc_hosts: true\n")
+    image.write("/etc/ssh/sshd_config.d/10-base.conf", "PasswordAuthentication no\n")
     programs = Programs(sudo=RULE)
     assert found(image, programs) == []
     assert programs.asked == {}
@@ -62,7 +63,7 @@ def test_sudo_clears_what_only_looks_like_a_rule_and_names_what_was_overlooked(i
 
 
 def test_the_server_names_further_files_with_keys(image: FakeImage) -> None:
-    image.write("/etc/ssh/sshd_config.d/site.conf", "Banner none\n")
+    image.write("/etc/ssh/sshd_config.d/site.conf", "Match Group ops\n")
     image.write("/opt/keys/root", "ssh-ed25519 AAAA\n")
     programs = Programs(sshd="port 22\nauthorizedkeysfile .ssh/authorized_keys /opt/keys/%u\ntrustedusercakeys none\nhostbasedauthentication no\n")
     assert found(image, programs) == [("secret.authorized_key", "/opt/keys/root")]
