@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import os
@@ -33,6 +34,19 @@ class Check(t.NamedTuple):
     name: str
     passed: bool
     detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AllowedUnit:
+    """A unit that may fail on the first boot, with the reason; ``unit`` is a name or a shell pattern."""
+
+    unit: str
+    reason: str
+
+    def covers(self, name: str) -> bool:
+        """Whether the unit is meant; a name without a type is that of a service, as for systemctl."""
+        wanted = self.unit if re.search(r"\.[a-z]+$|[*?\]]$", self.unit) else f"{self.unit}.service"
+        return fnmatch.fnmatchcase(name, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +111,20 @@ def inspect_system(timeout: float, root: Path = Path("/")) -> BootedSystem:
     )
 
 
-def judge(system: BootedSystem) -> list[Check]:
-    """The checks that every image has to pass on its first boot."""
+def require_reasons(allowed: t.Iterable[AllowedUnit]) -> None:
+    """Raise ImageError when a unit is allowed to fail without a name or a reason."""
+    for each in allowed:
+        if not each.unit.strip():
+            raise ImageError("Cannot allow a unit to fail: its name is empty. Give the name that systemctl list-units --state=failed shows.")
+        if not each.reason.strip():
+            raise ImageError(f"Cannot allow {each.unit} to fail: the reason is empty. Say why the image may be published with it.", unit=each.unit)
+
+
+def judge(system: BootedSystem, allowed: t.Sequence[AllowedUnit] = ()) -> list[Check]:
+    """The checks that every image has to pass on its first boot; units that are ``allowed`` may fail, and so the system may be degraded by them."""
     return [
         _check_cloud_init(system.cloud_init),
-        _check_units(system),
+        _check_units(system, allowed),
         Check("machine_id", re.fullmatch(r"[0-9a-f]{32}", system.machine_id) is not None, f"The machine id is {system.machine_id or 'empty'!r}."),
         _check_host_keys(system),
         _check_root(system.root),
@@ -124,11 +147,20 @@ def _check_cloud_init(status: dict[str, t.Any] | None) -> Check:
     return Check("cloud_init", passed, f"cloud-init is {state}{' (' + '; '.join(details) + ')' if details else ''}.")
 
 
-def _check_units(system: BootedSystem) -> Check:
-    if system.failed_units:
-        units = "; ".join(f"{unit['unit']} ({' | '.join(unit['journal'])})" for unit in system.failed_units)
-        return Check("units", False, f"Units failed: {units}.")
-    return Check("units", system.system_state == "running", f"The system is {system.system_state or 'in an unknown state'}; no unit failed.")
+def _check_units(system: BootedSystem, allowed: t.Sequence[AllowedUnit]) -> Check:
+    reasons = {unit["unit"]: next((each.reason for each in allowed if each.covers(unit["unit"])), None) for unit in system.failed_units}
+    failed = [unit for unit in system.failed_units if reasons[unit["unit"]] is None]
+    accepted = "".join(f" {unit} failed, which is allowed: {reason.rstrip('.')}." for unit, reason in reasons.items() if reason is not None)
+    unused = [each.unit for each in allowed if not any(each.covers(unit["unit"]) for unit in system.failed_units)]
+    notes = accepted + (f" Allowed to fail without need, so remove it from what is allowed: {', '.join(unused)}." if unused else "")
+    if failed:
+        units = "; ".join(f"{unit['unit']} ({' | '.join(unit['journal'])})" for unit in failed)
+        names = " and ".join(f"{{unit: {unit['unit']}, reason: …}}" for unit in failed)
+        advice = f"When the hardware that they need is missing in a virtual machine, allow them in image_boot_allowed: {names}."
+        return Check("units", False, f"Units failed: {units}. {advice}{notes}")
+    state = system.system_state or "in an unknown state"
+    passed = state == "running" or (state == "degraded" and bool(accepted))
+    return Check("units", passed, f"The system is {state}; no {'other ' if accepted else ''}unit failed.{notes}")
 
 
 def _check_host_keys(system: BootedSystem) -> Check:

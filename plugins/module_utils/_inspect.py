@@ -9,11 +9,15 @@ import dataclasses
 import enum
 import fnmatch
 import functools
+import glob
+import json
 import time
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import Volume
+from ansible_collections.hyperscaler.images.plugins.module_utils._image_programs import Ask
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_answers import Answers, ask
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_dpkg import PackageDatabase
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub import GrubConfig, load_grub
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree
@@ -41,10 +45,22 @@ class Finding:
 
     def as_result(self) -> dict[str, str]:
         """The finding as a module returns it."""
-        return {"rule": self.rule, "severity": self.severity.value, "path": self.path, "message": self.message, "remedy": self.remedy}
+        return {
+            "rule": self.rule,
+            "severity": self.severity.value,
+            "path": self.path,
+            "message": self.message,
+            "remedy": self.remedy,
+            "allow": self.allow,
+        }
+
+    @property
+    def allow(self) -> str:
+        """The entry of ``image_inspect_allowed`` that accepts this finding alone, without its reason, in YAML."""
+        return f"{{rule: {self.rule}, path: {json.dumps(glob.escape(self.path), ensure_ascii=False)}, reason: …}}"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message} {self.remedy} [{self.rule}]"
+        return f"{self.path}: {self.message} {self.remedy} To allow it for this image: {self.allow}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +117,22 @@ class Expectations:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A mounted image: its files, its partitions, what is expected of it, and where its file systems are mounted."""
+    """A mounted image: its files, its partitions, what is expected of it, and where its file systems are mounted.
+
+    ``asking`` runs programs of the image.
+    """
 
     tree: Tree
     volumes: tuple[Volume, ...] = ()
     root: Volume | None = None
     expectations: Expectations = Expectations()
     mount_points: frozenset[str] = frozenset()
+    asking: Ask | None = None
+
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """What programs of the image say of their configuration; nothing where none can be asked."""
+        return ask(self.tree, self.packages.owned, self.asking) if self.asking else Answers()
 
     @functools.cached_property
     def packages(self) -> PackageDatabase:
@@ -118,6 +143,15 @@ class Subject:
     def grub(self) -> GrubConfig | None:
         """The configuration of the boot loader, or None when there is none."""
         return load_grub(self.tree)
+
+    @functools.cached_property
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """The arguments that the kernel is started with by default; those of every entry where another loader than GRUB starts it."""
+        if self.grub:
+            return self.grub.default.arguments if self.grub.default else ()
+        lines = [self.tree.text(entry.path) for entry in self.tree.glob("/boot/loader/entries/*.conf", "/boot/efi/loader/entries/*.conf")]
+        options = [line.split(None, 1)[1] for text in lines for line in text.splitlines() if line.split(None, 1)[:1] == ["options"] and " " in line.strip()]
+        return tuple(dict.fromkeys(word for line in (*options, self.tree.text("/etc/kernel/cmdline")) for word in line.split()))
 
 
 Check = t.Callable[[Subject], t.Iterable[Finding]]
@@ -208,4 +242,7 @@ def failure(path: str, verdict: Verdict, bad: t.Sequence[Finding]) -> str:
     named = " ".join(f"({number}) {finding}" for number, finding in enumerate(bad[:NAMED_FINDINGS], 1))
     more = f" And {len(bad) - NAMED_FINDINGS} more in the returned findings." if len(bad) > NAMED_FINDINGS else ""
     what = "problem" if len(bad) == 1 else "problems"
-    return f"Cannot pass {path}: {len(bad)} {what} must be solved first. {named}{more} {summary(path, verdict)}"
+    return (
+        f"Cannot pass {path}: {len(bad)} {what} must be solved or allowed first. {named}{more} "
+        f"Entries that allow a finding, with a reason, belong in image_inspect_allowed (option allowed of image_inspect). {summary(path, verdict)}"
+    )

@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, error, warning
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._pins import MAC
 
 MACHINE_ID_FILE = "/etc/machine-id"
 
@@ -23,12 +24,13 @@ RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same s
 CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
 HOSTNAME = warning("identity.hostname", "Truncate /etc/hostname when each machine is to have a name of its own; it comes from cloud-init or DHCP then.")
 HOSTS = warning("identity.hosts", "Remove the line for 127.0.1.1; it names the machine that the image was built on.")
-MAIL_NAME = warning("identity.mail_name", "Write localhost to it; a missing file keeps Postfix from starting when its configuration names it.")
+MAIL_NAME = warning(
+    "identity.mail_name",
+    "Write localhost to it unless all machines send mail under this name; a missing file keeps Postfix from starting when its configuration names it.",
+)
 CLOUD_INIT = error("identity.cloud_init", "Run cloud-init clean --logs --seed --configs all inside the image, and remove what is left in /var/lib/cloud.")
 DHCP = error("identity.dhcp", "Remove it; each machine asks for its own address under its own identifier.")
 NETWORK = error("identity.network", "Remove the file, or match network cards by their name or driver instead of the address of one card.")
-UDEV = error("identity.udev", "Remove it; it gives names to the network cards of the build machine.")
-STORAGE = error("identity.storage", "Remove it; the initiator of each machine needs a name of its own, made on first boot.")
 NETWORK_MANAGER = error("identity.network_manager", "Remove it; NetworkManager makes a new one on each machine.")
 
 ABSENT = (
@@ -73,15 +75,13 @@ ABSENT = (
         ),
     ),
     (NETWORK_MANAGER, "identifies the NetworkManager of the build machine.", ("/var/lib/NetworkManager/secret_key", "/var/lib/NetworkManager/seen-bssids")),
-    (UDEV, "fixes names of devices of the build machine.", ("/etc/udev/rules.d/7[05]-persistent-*.rules", "/etc/systemd/network/*-persistent-*.link")),
-    (STORAGE, "identifies the NVMe host.", ("/etc/nvme/hostid", "/etc/nvme/hostnqn")),
 )
-MAC = r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}"
 NETWORK_FILES = (
     (("/etc/netplan/*.yaml", "/etc/netplan/*.yml"), re.compile(rf"macaddress:\s*[\"']?{MAC}")),
     (("/etc/NetworkManager/system-connections/*",), re.compile(rf"^\s*(?:cloned-)?mac-address=\s*{MAC}", re.MULTILINE)),
     (("/etc/systemd/network/*",), re.compile(rf"^\s*(?:Permanent)?MACAddress=\s*{MAC}", re.MULTILINE)),
     (("/etc/network/interfaces", "/etc/network/interfaces.d/*"), re.compile(rf"^\s*hwaddress\s.*{MAC}", re.MULTILINE)),
+    (("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"), re.compile(rf"^[^#\n]*\bmac_?address[\"']?:\s*[\"']?{MAC}", re.MULTILINE)),
 )
 KEY_UNITS = ("/etc/systemd/system/*.service", "/usr/lib/systemd/system/*.service", "/etc/systemd/system/*.service.d/*.conf")
 KEY_COMMAND = re.compile(r"^Exec\w+=.*(ssh-keygen\s+-A|dpkg-reconfigure.*openssh-server)", re.MULTILINE)
@@ -126,7 +126,7 @@ def _check_names(subject: Subject) -> t.Iterator[Finding]:
         yield HOSTNAME.at("/etc/hostname", f"names every machine from this image {name!r}.")
     mail_name = subject.tree.text("/etc/mailname").strip()
     if mail_name and mail_name != "localhost":
-        yield MAIL_NAME.at("/etc/mailname", f"holds the mail name of the build machine ({mail_name}).")
+        yield MAIL_NAME.at("/etc/mailname", f"names every machine from this image {mail_name!r} in mail.")
     for line in significant_lines(subject.tree.text("/etc/hosts")):
         if line.split()[0] == "127.0.1.1":
             yield HOSTS.at("/etc/hosts", f"has the line {line!r}.")
@@ -138,9 +138,6 @@ def _check_network(subject: Subject) -> t.Iterator[Finding]:
             found = address.search(subject.tree.text(entry.path))
             if found:
                 yield NETWORK.at(entry.path, f"is for one network card only ({found.group(0).strip()}).")
-    for line in significant_lines(subject.tree.text("/etc/iscsi/initiatorname.iscsi")):
-        if line.startswith("InitiatorName="):
-            yield STORAGE.at("/etc/iscsi/initiatorname.iscsi", "holds the name of the iSCSI initiator of the build machine.")
 
 
 def _check_host_keys(subject: Subject) -> t.Iterator[Finding]:

@@ -16,19 +16,24 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
     _inspect_boot,
     _inspect_cloud,
     _inspect_disk,
+    _inspect_fstab,
     _inspect_identity,
     _inspect_kernel,
     _inspect_leftovers,
+    _inspect_needed,
     _inspect_packages,
+    _inspect_pins,
     _inspect_secrets,
     _inspect_state,
     _inspect_sysctl,
+    _inspect_ways_in,
     _namespace,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import GPT_ESP, PartitionTable, read_table
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, CommandError, ImageError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import Volume, find_volume, parse_fstab
+from ansible_collections.hyperscaler.images.plugins.module_utils._image_programs import ImagePrograms
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import UNUSED_WAIVER, Expectations, Finding, Subject, run_groups
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_when_unused
@@ -36,18 +41,24 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan impo
 
 GROUPS = (
     *_inspect_boot.GROUPS,
+    *_inspect_fstab.GROUPS,
     *_inspect_kernel.GROUPS,
     *_inspect_sysctl.GROUPS,
     *_inspect_identity.GROUPS,
+    *_inspect_pins.GROUPS,
     *_inspect_cloud.GROUPS,
     *_inspect_secrets.GROUPS,
+    *_inspect_ways_in.GROUPS,
     *_inspect_state.GROUPS,
+    *_inspect_needed.GROUPS,
     *_inspect_leftovers.GROUPS,
     *_inspect_packages.GROUPS,
 )
 RULES = (*_inspect_disk.RULES, *(rule for group in GROUPS for rule in group.rules), UNUSED_WAIVER)
 MOUNT_OPTIONS = {"ext3": "ro,noload", "ext4": "ro,noload", "xfs": "ro,norecovery,nouuid", "btrfs": "ro,rescue=nologreplay"}
 MOUNT_FOLDER = Path("/run/hyperscaler-images/inspect")
+# On the path of systemd-nspawn's lock; every inspection has mounts of its own there, too.
+CONTAINER_FOLDER = Path("/run/hyperscaler-images/inspect-programs")
 BTRFS_ROOTS = ("@", "@rootfs")
 
 
@@ -86,9 +97,9 @@ def inspect_image(path: Path, expectations: Expectations) -> Inspection:
                 finding = _inspect_disk.UNREADABLE.at(_inspect_disk.place_of(root), f"holds a root file system that cannot be mounted. {problem}")
                 return dataclasses.replace(unreadable, findings=(*findings, finding))
             mounted = {root: ("/", top), **_mount_others(stack, volumes, table, top, findings)}
-            return _inspect_files(
-                Subject(Tree(top), volumes, root, expectations, frozenset(name for name, _folder in mounted.values())), table, mounted, findings, seconds
-            )
+            points = frozenset(name for name, _folder in mounted.values())
+            subject = Subject(Tree(top), volumes, root, expectations, points, ImagePrograms(top, CONTAINER_FOLDER).ask)
+            return _inspect_files(subject, table, mounted, findings, seconds)
 
 
 @contextlib.contextmanager

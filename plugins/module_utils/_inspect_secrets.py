@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is private to the hyperscaler.images collection.
-"""Rules on secrets: no key, password, token or way in that everybody with the image would have."""
+"""Rules on secrets: no key, password or token that everybody with the image would have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Rule, Subject, error
-from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User, ini_values, significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import ini_values
 
 KEY_FOLDERS = ("/etc", "/root", "/home", "/var/lib", "/opt", "/srv", "/usr/local", "/boot")
 # Thousands of small files that dpkg alone writes.
@@ -17,10 +17,6 @@ DPKG_INFO = "/var/lib/dpkg/info/"
 KEY_LIMIT = 1 << 20
 ELF_MAGIC = b"\x7fELF"
 PRIVATE_KEY_TEXT = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----\s*?(?:\r?\n|(?:\\r)?\\n)\s*[A-Za-z0-9+/:]")
-LOCKED = ("", "*", "!", "x")
-KEY_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
-CONSOLES = ("/etc/systemd/system/*getty@*.service", "/etc/systemd/system/*getty@*.service.d/*.conf")
-SHELLS_WITHOUT_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", "")
 
 MUNGE = error("secret.munge", "Remove it; give each cluster its own key when it is set up (cloud-init, or mungekey on the controller).")
 SLURM = error("secret.slurm", "Remove it; give each cluster its own key when it is set up.")
@@ -30,16 +26,10 @@ WIREGUARD = error("secret.wireguard", "Remove the key; make one on each machine 
 KUBERNETES = error("secret.kubernetes", "Remove it; tokens and certificates belong to one cluster and come in when a machine joins it.")
 DKMS_KEY = error("secret.dkms_key", "Remove it; whoever has it can sign modules for every machine that trusts it. DKMS makes a new one when it needs it.")
 PRIVATE_KEY = error("secret.private_key", "Remove it, and make a key on each machine instead.")
-PASSWORD = error("secret.password", "Lock the account (passwd --lock) or remove it.")
-EMPTY_PASSWORD = error("secret.empty_password", "Lock the account (passwd --lock).")
-SUDO = error("secret.sudo", "Remove the line or file; cloud-init gives the first user its rights on first boot.")
-BUILD_USER = error("secret.build_user", "Remove the user with its home (userdel --remove); people get accounts by cloud-init or a directory service.")
-AUTHORIZED_KEY = error("secret.authorized_key", "Remove the file; keys come in by cloud-init.")
 HISTORY = error("secret.history", "Remove it; it may hold passwords and tells how the image was built.")
 WIFI = error("secret.wifi", "Remove the connection.")
 CREDENTIALS = error("secret.credentials", "Remove it; credentials come in on each machine.")
 GRAFANA = error("secret.grafana", "Set disable_initial_admin_creation = true, or admin_password = $__file{…} with a file that is made on first boot.")
-CLOUD_CONFIG = error("secret.cloud_config", "Remove the password; give keys or passwords to cloud-init in the user data of each machine.")
 
 ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
     (MUNGE, "is a MUNGE key or seed, which every cluster from this image would share.", ("/etc/munge/munge.key", "/var/lib/munge/*seed")),
@@ -49,6 +39,11 @@ ABSENT: tuple[tuple[Rule, str, tuple[str, ...]], ...] = (
         ("/etc/slurm/*.key", "/etc/slurm/*.jwks", "/etc/slurm/jwks*.json", "/var/lib/slurm/**/*.key", "/var/spool/slurm*/**/*.key"),
     ),
     (CREDENTIALS, "identifies the machine to a service.", ("/etc/krb5.keytab", "/etc/docker/key.json", "/var/lib/tailscale/*.state")),
+    (
+        CREDENTIALS,
+        "is the key of a cluster, which every cluster from this image would share.",
+        ("/etc/corosync/authkey", "/etc/pacemaker/authkey", "/etc/ceph/*.keyring"),
+    ),
     (BEEGFS, "is the connection secret of BeeGFS.", ("/etc/beegfs/*[cC]onn*[aA]uth*",)),
     (WIREGUARD, "is a key of WireGuard.", ("/etc/wireguard/*.key", "/etc/wireguard/*private*")),
     (
@@ -140,15 +135,8 @@ TEXTS = (
     ),
     Text(CREDENTIALS, ("/var/cache/debconf/passwords.dat",), re.compile(r"^Value:\s*\S", re.MULTILINE), "holds a password that a package asked for."),
     Text(CREDENTIALS, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
-    Text(
-        CLOUD_CONFIG,
-        ("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"),
-        re.compile(r"^\s*-?\s*(password|passwd|hashed_passwd|plain_text_passwd|chpasswd)\s*:(?!\s*[\"']?(?:[!*]|null|~|$))[^#\n]*\S", re.MULTILINE),
-        "sets a password on every machine from this image.",
-    ),
 )
 GRAFANA_ENVIRONMENT = ("/etc/default/grafana-server", "/etc/systemd/system/grafana-server.service.d/*.conf")
-NOPASSWD = re.compile(r"NOPASSWD:\s*ALL\b")
 
 
 def check_secrets(subject: Subject) -> t.Iterator[Finding]:
@@ -163,62 +151,6 @@ def check_secrets(subject: Subject) -> t.Iterator[Finding]:
     for rule, message, names in ((HISTORY, "is a history of commands of the build.", HISTORIES), (CREDENTIALS, "holds credentials.", CREDENTIAL_FILES)):
         yield from (rule.at(entry.path, message) for entry in tree.in_homes(*names) if entry.is_file and entry.size and not entry.path.endswith(".pub"))
     yield from _check_grafana(subject)
-
-
-def check_accounts(subject: Subject) -> t.Iterator[Finding]:
-    """Nobody can log in to the image, or become root in it, before somebody set it up."""
-    tree = subject.tree
-    for user in tree.users:
-        if user.password not in ("x", "*", "!"):
-            rule, what = (PASSWORD, "a password in a file that everybody can read") if user.password else (EMPTY_PASSWORD, "an empty password")
-            yield rule.at("/etc/passwd", f"gives the user {user.name} {what}.")
-        way = _way_in(tree, user) if 1000 <= user.uid < 60000 and user.shell not in SHELLS_WITHOUT_LOGIN else ""
-        if way:
-            yield BUILD_USER.at("/etc/passwd", f"has the user {user.name} (uid {user.uid}), who can log in {way}.")
-    yield from _check_passwords(subject)
-    for entry in (*tree.in_homes(*KEY_FILES), *tree.glob("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*", "/etc/ssh/authorized_keys.d/*")):
-        if entry.is_file and significant_lines(tree.text(entry.path)):
-            yield AUTHORIZED_KEY.at(entry.path, "lets the holder of a key log in to every machine from this image.")
-    for entry in tree.files("/etc/sudoers", "/etc/sudoers.d/*"):
-        for line in significant_lines(tree.text(entry.path)):
-            if NOPASSWD.search(line):
-                yield SUDO.at(entry.path, f"lets {line.split()[0]} become root without a password.")
-
-
-def _way_in(tree: Tree, user: User) -> str:
-    """How an account can be logged in to from outside, or nothing: root and system units need no password to become it."""
-    shadow = {name: secret for name, secret, *_rest in _records(tree, "/etc/shadow")}
-    password = shadow.get(user.name, "*") if user.password == "x" else user.password
-    if not password:
-        return "without a password"
-    if _is_usable(password):
-        return "with a password"
-    keys = (*(f"{user.home.rstrip('/')}/{name}" for name in KEY_FILES), f"/etc/ssh/authorized_keys/{user.name}", f"/etc/ssh/authorized_keys.d/{user.name}")
-    if any(significant_lines(tree.text(path)) for path in keys):
-        return "with a key"
-    console = re.compile(rf"^ExecStart=.*(?:--autologin|\s-a)[\s=]+{re.escape(user.name)}(?:\s|$)", re.MULTILINE)
-    if any(console.search(tree.text(entry.path)) for entry in tree.files(*CONSOLES)):
-        return "at the console without a password"
-    return ""
-
-
-def _records(tree: Tree, path: str) -> list[list[str]]:
-    return [[*line.split(":"), ""] for line in significant_lines(tree.text(path))]
-
-
-def _is_usable(secret: str) -> bool:
-    """Whether a password can match: what begins with ! or * is no hash, or one that is switched off."""
-    return secret not in LOCKED and not secret.startswith(("!", "*"))
-
-
-def _check_passwords(subject: Subject) -> t.Iterator[Finding]:
-    names = {user.name for user in subject.tree.users}
-    for path, what in (("/etc/shadow", "user"), ("/etc/shadow-", "user"), ("/etc/gshadow", "group"), ("/etc/gshadow-", "group")):
-        for name, secret, *_rest in _records(subject.tree, path):
-            if not secret and what == "user" and name in names:
-                yield EMPTY_PASSWORD.at(path, f"gives the user {name} an empty password.")
-            elif _is_usable(secret):
-                yield PASSWORD.at(path, f"gives the {what} {name} a password.")
 
 
 def check_private_keys(subject: Subject) -> t.Iterator[Finding]:
@@ -256,9 +188,8 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     yield GRAFANA.at(path, f"{what}.")
 
 
-SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, GRAFANA, CLOUD_CONFIG)
+SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, GRAFANA)
 GROUPS = (
     Group("secrets", SECRET_RULES, check_secrets),
-    Group("accounts", (PASSWORD, EMPTY_PASSWORD, BUILD_USER, AUTHORIZED_KEY, SUDO), check_accounts),
     Group("private_keys", (PRIVATE_KEY,), check_private_keys),
 )

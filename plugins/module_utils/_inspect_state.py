@@ -21,7 +21,6 @@ NEW_DATABASE = warning(
     "Nothing has to be done when each machine may start with it; machines that are to replicate need one of their own, made on first boot.",
 )
 IDENTITY = error("state.identity", "Stop the service and remove it; each machine makes its own.")
-LVM_DEVICES = error("state.lvm_devices", "Remove it; without it LVM looks at all disks.")
 MAIL_QUEUE = error("state.mail_queue", "Deliver or delete the message before the image is closed.")
 CONTAINER = warning("state.container", "Remove the container, and make it on each machine; its id, addresses and logs are those of the build.")
 CONTAINER_IMAGES = info("state.container_images")
@@ -62,6 +61,9 @@ IDENTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Consul", ("/var/lib/consul/node-id", "/opt/consul/node-id")),
     ("a RabbitMQ cluster", ("/var/lib/rabbitmq/.erlang.cookie",)),
     ("the firmware service", ("/var/lib/fwupd/pki/secret.key",)),
+    ("a Salt minion", ("/etc/salt/minion_id", "/etc/salt/pki/minion/minion.pub")),
+    ("a Netdata agent", ("/var/lib/netdata/registry/netdata.public.unique.id",)),
+    ("a ZeroTier node", ("/var/lib/zerotier-one/identity.secret", "/var/lib/zerotier-one/identity.public")),
 )
 QUEUES = (
     *(f"/var/spool/postfix/{name}/**/*" for name in ("active", "deferred", "hold", "incoming", "maildrop")),
@@ -90,8 +92,6 @@ def check_state(subject: Subject) -> t.Iterator[Finding]:
     yield from _check_time_series(tree)
     for name, patterns in IDENTITIES:
         yield from (IDENTITY.at(entry.path, f"identifies {name}, and every machine from this image would be the same.") for entry in tree.files(*patterns))
-    for entry in tree.files("/etc/lvm/devices/*.devices"):
-        yield LVM_DEVICES.at(entry.path, "lists the disks of the build machine, so LVM ignores the disks of every other machine.")
     for entry in tree.files(*QUEUES):
         yield MAIL_QUEUE.at(entry.path, "is a queued message, which every machine from this image would send.")
     yield from _check_containers(tree)
@@ -147,5 +147,5 @@ def _check_containers(tree: Tree) -> t.Iterator[Finding]:
         yield CONTAINER_IMAGES.at(CONTAINERD_BLOBS, "holds container images that are part of this image.")
 
 
-RULES = (DATABASE, NEW_DATABASE, IDENTITY, LVM_DEVICES, MAIL_QUEUE, CONTAINER, CONTAINER_IMAGES)
+RULES = (DATABASE, NEW_DATABASE, IDENTITY, MAIL_QUEUE, CONTAINER, CONTAINER_IMAGES)
 GROUPS = (Group("state", RULES, check_state),)

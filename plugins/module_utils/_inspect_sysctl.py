@@ -18,6 +18,7 @@ SETTING_LOST = warning(
     "kernel.setting_lost",
     "Write the setting to a file in /etc/sysctl.d (option sysctl_file of ansible.posix.sysctl), or accept the finding when only the build needed it.",
 )
+SETTING_UNREAD = warning("kernel.setting_unread", "Move the settings to a file in /etc/sysctl.d.")
 
 # A file hides those of the same name in the folders that follow. /run is empty at boot.
 FOLDERS = ("/etc/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
@@ -90,6 +91,15 @@ def check_settings(subject: Subject) -> t.Iterator[Finding]:
             yield SETTING_LOST.at(f"/proc/sys/{normal_key(key)}", f"was set to {' '.join(value.split())} during the build, but {_reason(found, former, key)}.")
 
 
+def check_former_file(subject: Subject) -> t.Iterator[Finding]:
+    """No setting is in a file that nothing reads at boot."""
+    tree = subject.tree
+    keys = [assignment.key.replace("/", ".") for assignment in parse_settings(tree.text(FORMER_FILE), FORMER_FILE)]
+    linked = any(tree.resolve(entry.path) == FORMER_FILE for folder in FOLDERS for entry in tree.glob(f"{folder}/*.conf") if entry.is_link)
+    if keys and not linked:
+        yield SETTING_UNREAD.at(FORMER_FILE, f"sets {', '.join(keys[:3])}{' and more' if len(keys) > 3 else ''}, but is not read at boot.")
+
+
 def _reason(found: Assignment | None, former: t.Sequence[Assignment], key: str) -> str:
     if found is not None and found.value is not None:
         return f"{found.file} sets it to {' '.join(found.value.split())} at boot"
@@ -98,5 +108,4 @@ def _reason(found: Assignment | None, former: t.Sequence[Assignment], key: str) 
     return "no file that is read at boot sets it"
 
 
-RULES = (SETTING_LOST,)
-GROUPS = (Group("kernel_settings", RULES, check_settings),)
+GROUPS = (Group("kernel_settings", (SETTING_LOST,), check_settings), Group("former_settings", (SETTING_UNREAD,), check_former_file))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import find_mirrors, read_sources
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_names import is_given_resolver
 
 POLICY = "usr/sbin/policy-rc.d"
 # A package that is removed or replaced stops what a role has started, as on a live machine.
@@ -121,11 +122,13 @@ class Resolver:
         return cls(path, text, former)
 
     def restore(self, root: Path) -> None:
-        """Bring back what the image had, unless a role changed it."""
+        """Bring back what the image had, unless a role changed it. Sealing empties it, because it has the servers of the build."""
         target = root / self.path
-        if target.is_symlink() or not target.is_file() or target.read_bytes() != self.text.encode("utf-8"):
+        if target.is_symlink() or not target.is_file():
             return
-        if self.former is None:
+        content = target.read_bytes()
+        unchanged = content == self.text.encode("utf-8")
+        if unchanged and self.former is None:
             target.unlink()
-        else:
-            target.write_bytes(self.former)
+        elif unchanged or (not content and self.former and not is_given_resolver(self.former.decode("utf-8", errors="replace"))):
+            target.write_bytes(self.former or b"")

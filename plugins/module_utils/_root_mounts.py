@@ -147,7 +147,7 @@ def _mount_fstab(plan: RootPlan, private: Path, first_id: int, found: Mounts) ->
             continue
         volume = find_volume(entry, plan.volumes)
         if volume is None:
-            if {"nofail", "noauto"}.isdisjoint(entry.options):
+            if entry.is_on_disk and not entry.is_optional:
                 raise LayoutError(
                     f"/etc/fstab mounts {entry.source} at {entry.target}, but no partition of the image has that name; such an image would not boot. "
                     "Correct its fstab."

@@ -144,8 +144,11 @@ class Planner:
     def _pattern(self, rule: Rule, pattern: str) -> None:
         places = self._homes if pattern.startswith("~/") else [""]
         found = list(dict.fromkeys(path for place in places for path in expand(self.root, f"{place}{pattern.lstrip('~/')}")))
-        if not found and rule.create:
+        if rule.create and not any(path.is_file() and not path.is_symlink() for path in found) and not any(map(self._left_alone, found)):
+            # A link leads to what is removed as well, or to nothing.
             self._add(rule, "emptied", self.root / pattern)
+        if rule.again and not any(expand(self.root, place) for place in rule.again):
+            return
         for path in found:
             if rule.action is Action.REMOVE:
                 self._remove(rule, path)
@@ -216,6 +219,8 @@ class Planner:
         if path.is_symlink() or not path.is_file() or self._left_alone(path):
             return
         before = path.read_text(encoding="utf-8", errors="surrogateescape")
+        if rule.given is not None and not rule.given(before, self._text):
+            return
         after = rule.content if rule.strip is None else without_text(before, rule.strip)
         self._replace(rule, path, before, after, drop_empty=rule.strip is not None)
 
@@ -278,6 +283,12 @@ class Planner:
         return "/" + os.fspath(path.relative_to(self.root))
 
 
+def settings_told(effects: t.Iterable[Effect]) -> str:
+    """A sentence on the settings that lose their content, for whoever wrote them; nothing when there are none."""
+    told = [effect.sentence() for effect in effects if effect.verb != "removed" and effect.path.startswith("/etc/") and effect.path != "/etc/machine-id"]
+    return f" Settings that are no longer what they were: {'; '.join(told)}." if told else ""
+
+
 def refuse_running(root: Path, system: Path = Path("/run/systemd/system")) -> None:
     """Raise SealError when ``root`` is the root of a machine that is in use."""
     if root == Path("/") and system.is_dir():
@@ -322,6 +333,8 @@ def _apply(effect: Effect, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             _remove_tree(path)
     elif effect.verb == "emptied":
+        if path.is_symlink():
+            path.unlink()
         existed = path.exists()
         with path.open("wb"):
             pass

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._seal import SealError, Wishes, apply_seal, plan_seal
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal import SealError, Wishes, apply_seal, plan_seal, settings_told
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import Category
 
 PACKAGE = "ansible_collections.hyperscaler.images.plugins.module_utils"
 # This module and everything that it imports, directly or not.
-SOURCES = ("_command", "_errors", "_files", "_seal", "_seal_grub", "_seal_later", "_seal_names", "_seal_rules")
+SOURCES = ("_command", "_errors", "_files", "_pins", "_seal", "_seal_grub", "_seal_later", "_seal_names", "_seal_rules")
 UNIT = "hyperscaler-seal.service"
 SYSTEMD = Path("/run/systemd/system")
 FOLDER = Path("/run/hyperscaler-images/seal")
@@ -92,7 +92,7 @@ def seal_now(root: Path = Path("/"), folder: Path = FOLDER, console: Path = CONS
         apply_seal(root, plan)
         trim = Command("fstrim", reason="discard free space", package="util-linux")
         trimmed = trim.run("--verbose", str(root), attempt="discard the free space of the root file system", accepted=(0, 1, 32))
-        said = f"{len(plan.effects)} paths. {trimmed.stdout.strip()}"
+        said = f"{len(plan.effects)} paths.{settings_told(plan.effects)} {trimmed.stdout.strip()}"
     except (ImageError, OSError) as error:
         said = f"FAILED: {error}"
     with contextlib.suppress(OSError), console.open("w", encoding="utf-8") as stream:

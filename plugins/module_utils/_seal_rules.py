@@ -13,7 +13,8 @@ import enum
 import re
 import typing as t
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._seal_names import Reader, is_given_name, is_given_resolver
+from ansible_collections.hyperscaler.images.plugins.module_utils._pins import PINS, Pin
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal_names import Reader, is_given_mail_name, is_given_name, is_given_resolver
 
 
 class Category(enum.Enum):
@@ -46,7 +47,8 @@ class Rule:
     """One sentence of the table: what, where, and how it is made harmless.
 
     ``strip`` is the text that STRIP takes out of lines that are not comments; ``content`` is what REPLACE writes.
-    A file that is not ``given`` by the build machine was written for the image, and TRUNCATE leaves it alone.
+    A file that is not ``given`` by the build machine was written for the image, and TRUNCATE and REPLACE leave it alone.
+    ``again`` are patterns of what makes the paths again at the first boot: without any of them, REMOVE leaves the paths to the inspection.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Rule:
     strip: re.Pattern[str] | None = None
     content: str = ""
     given: t.Callable[[str, Reader], bool] | None = None
+    again: tuple[str, ...] = ()
 
 
 APT_PROXY = re.compile(r'(?:Acquire::[\w:.\[\]/-]*?)?\bProxy(?:-Auto-Detect)?(?:::[\w.-]+)?\s+"[^"]*"\s*;', re.IGNORECASE)
@@ -67,6 +70,12 @@ POSTFIX_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "
 
 def _in_homes(*names: str) -> tuple[str, ...]:
     return tuple(f"{home}/{name}" for home in HOMES for name in names)
+
+
+def _pin_rule(pin: Pin) -> Rule:
+    """What sealing does about something that ties an image to the machine that built it."""
+    content = pin.sealed or ""
+    return Rule(pin.name, Category.IDENTITY, Action.REPLACE if content else Action.REMOVE, pin.patterns, content=content)
 
 
 _ID, _SECRET, _ACCESS = Category.IDENTITY, Category.SECRETS, Category.ACCESS
@@ -80,18 +89,21 @@ RULES: tuple[Rule, ...] = (
     Rule("D-Bus machine id", _ID, _RM, ("var/lib/dbus/machine-id",)),
     Rule("host name", _ID, Action.TRUNCATE, ("etc/hostname",), given=is_given_name),
     # Postfix does not start when its configuration names a file that does not exist.
-    Rule("mail name", _ID, Action.REPLACE, ("etc/mailname",), content="localhost\n"),
+    Rule("mail name", _ID, Action.REPLACE, ("etc/mailname",), content="localhost\n", given=is_given_mail_name),
     Rule("random seed", _ID, _RM, ("var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "boot/efi/loader/random-seed", "boot/loader/random-seed")),
     Rule("credential secret", _ID, _RM, ("var/lib/systemd/credential.secret",)),
-    Rule("self-signed certificate", _ID, _RM, ("etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem")),
-    Rule("NVMe host identity", _ID, _RM, ("etc/nvme/hostnqn", "etc/nvme/hostid")),
-    Rule("iSCSI initiator name", _ID, Action.REPLACE, ("etc/iscsi/initiatorname.iscsi",), content="GenerateName=yes\n"),
-    Rule("device names by address", _ID, _RM, ("etc/udev/rules.d/70-persistent-net.rules", "etc/udev/rules.d/70-persistent-cd.rules")),
+    # PostgreSQL does not start without it, and its package has nothing that makes it again. The role seal has a unit for that.
+    Rule(
+        "self-signed certificate",
+        _ID,
+        _RM,
+        ("etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"),
+        again=("etc/systemd/system/*.wants/hyperscaler-certificate.service",),
+    ),
     Rule("Docker identity", _ID, _RM, ("etc/docker/key.json", "var/lib/docker/engine-id")),
     Rule("containerd identity", _ID, _RM, ("var/lib/containerd/io.containerd.grpc.v1.introspection/uuid",)),
     Rule("key of the firmware service", _ID, _RM, ("var/lib/fwupd/pki/*",)),
-    # With it, an image uses only disks that the build had, and finds no volume group elsewhere.
-    Rule("LVM device list", _ID, _RM, ("etc/lvm/devices/*.devices", "etc/lvm/devices/backup/*.devices*")),
+    *(_pin_rule(pin) for pin in PINS if pin.sealed is not None),
     Rule("Docker swarm", _SECRET, _RM, ("var/lib/docker/swarm/*",)),
     Rule("Kerberos keytab", _SECRET, _RM, ("etc/krb5.keytab",)),
     Rule("MUNGE key", _SECRET, _RM, ("etc/munge/munge.key", "var/lib/munge/*seed")),

@@ -33,6 +33,22 @@ options:
     description: How many seconds to wait for cloud-init, and again for the end of the boot.
     type: int
     default: 300
+  allowed:
+    description:
+      - Units that may fail, and that may leave the system degraded, because they need hardware that a virtual machine lacks.
+      - One that does not fail is named in the check V(units), so that it does not hide a later failure. Every other check stays.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: The name of the unit, for instance V(nvidia-persistenced.service). Shell patterns are understood.
+        type: str
+        required: true
+      reason:
+        description: Why the image may be published with it. It is returned in RV(checks).
+        type: str
+        required: true
 seealso:
   - module: hyperscaler.images.qemu_guest
 """
@@ -46,6 +62,12 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: booted.passed
     fail_msg: "{{ booted.msg }}"
+
+- name: Look at a guest without the card that a service needs
+  hyperscaler.images.booted_system_info:
+    allowed:
+      - unit: rdma-load-modules@infiniband.service
+        reason: The virtual machine has no InfiniBand card.
 """
 
 RETURN = r"""
@@ -124,15 +146,27 @@ msg:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hyperscaler.images.plugins.module_utils._booted_system import inspect_system, judge
+from ansible_collections.hyperscaler.images.plugins.module_utils._booted_system import AllowedUnit, inspect_system, judge, require_reasons
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "timeout": {"type": "int", "default": 300},
+    "allowed": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"unit": {"type": "str", "required": True}, "reason": {"type": "str", "required": True}},
+    },
+}
 
 
 def main() -> t.NoReturn:
-    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 300}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    allowed = [AllowedUnit(**entry) for entry in module.params["allowed"]]
     try:
+        require_reasons(allowed)
         system = inspect_system(module.params["timeout"])
-        checks = judge(system)
+        checks = judge(system, allowed)
         failed = [check for check in checks if not check.passed]
         msg = " ".join(check.detail for check in failed) if failed else f"All {len(checks)} checks passed."
         module.exit_json(changed=False, msg=msg, passed=not failed, checks=[check._asdict() for check in checks], system=system.to_dict())

@@ -15,8 +15,8 @@ author:
 description:
   - Opens a disk image in raw format read-only, in mounts of its own that end with the module, and checks it by rules.
   - The rules are about the partition table, boot code, health of the file systems, boot menu, fstab, kernels with their modules and settings,
-    identity of the machine, cloud-init, secrets and accounts, databases and other state of services, what the build left behind,
-    settings of the build host's network, permissions, packages and their files, and the record of the image.
+    identity of the machine, what pins it to the disks of one machine, cloud-init, secrets, ways in, databases and other state of services,
+    what the build left behind, settings of the build host's network, permissions, packages and their files, and the record of the image.
   - Every breach is a finding with the rule, a severity, the path, what is wrong and what to do about it.
   - The module fails when there is a finding of the severity O(fail_on) or worse, and returns all findings then, too.
   - Private keys are looked for in the first MiB of every file that belongs to no package in C(/etc), C(/root), C(/home), C(/var/lib),
@@ -56,7 +56,7 @@ options:
     default: []
   allowed:
     description:
-      - Findings that are accepted.
+      - Findings that are accepted. Each finding has the entry that accepts it (RV(findings[].allow)), which lacks the reason only.
       - An entry that accepts no finding is itself reported by the rule V(waiver.unused).
     type: list
     elements: dict
@@ -188,6 +188,10 @@ findings:
       description: What to do about it.
       type: str
       sample: Remove it; each machine makes its own on first boot.
+    allow:
+      description: The entry of O(allowed) that accepts the finding for this image. The reason is yours.
+      type: str
+      sample: "{rule: identity.ssh_host_key, path: \"/etc/ssh/ssh_host_ed25519_key\", reason: …}"
 waived:
   description: The findings that O(allowed) accepts. Each has the fields of RV(findings), and C(reason).
   returned: always

@@ -13,7 +13,11 @@ version_added: "1.0.0"
 description:
   - Removes what makes one machine different from another and what a build leaves behind, so that any number of machines can start from the image.
   - Identity are the SSH host keys, the machine id (the file stays and is empty), the random seed and similar files.
-  - C(/etc/hostname) and C(/etc/resolv.conf) are emptied when cloud-init or the network of the build machine gave what is in them. What a role wrote stays.
+  - C(/etc/hostname) and C(/etc/resolv.conf) are emptied, and C(/etc/mailname) becomes C(localhost), when cloud-init, the network or the name of the build
+    machine gave what is in them. What a role wrote stays. RV(msg) names each setting that lost its content.
+  - What names the disks and cards of the build machine is removed, such as the device list of LVM, bindings of multipath and rules for network cards.
+  - The self-signed certificate of C(ssl-cert) is removed only when the unit of the role P(hyperscaler.images.seal#role) that makes it again is enabled.
+    A C(/etc/machine-id) that is a link becomes an empty file.
   - Secrets are the keys and tokens of MUNGE, Slurm, BeeGFS, WireGuard, K3s, Kubernetes, the module signing key of DKMS and credentials of accounts.
   - What a boot and services that ran leave is removed as well, such as timer stamps, leases, queued mail, the state of Slurm and identities of container
     engines. The environment block of GRUB forgets what boots wrote; C(saved_entry) stays when C(GRUB_DEFAULT=saved) makes it a choice of the image.
@@ -152,7 +156,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._seal import Plan, SealError, Wishes, apply_seal, plan_seal, refuse_running
+from ansible_collections.hyperscaler.images.plugins.module_utils._seal import Plan, SealError, Wishes, apply_seal, plan_seal, refuse_running, settings_told
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_later import schedule
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import Category
 
@@ -177,7 +181,7 @@ def result_of(root: Path, plan: Plan, diff: bool) -> dict[str, t.Any]:
     paths = [effect.path for effect in effects]
     result: dict[str, t.Any] = {
         "changed": bool(effects),
-        "msg": f"{root} was sealed: {len(effects)} paths of {', '.join(kinds)}." if effects else f"{root} is sealed already.",
+        "msg": f"{root} was sealed: {len(effects)} paths of {', '.join(kinds)}.{settings_told(effects)}" if effects else f"{root} is sealed already.",
         "actions": [effect.sentence() for effect in effects],
         "paths": paths,
         "mounted": plan.mounted,

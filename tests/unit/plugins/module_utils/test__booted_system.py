@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _booted_system
 from ansible_collections.hyperscaler.images.plugins.module_utils._booted_system import (
+    AllowedUnit,
     BootedSystem,
     HostKey,
     RootDisk,
@@ -24,6 +25,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._booted_system 
     read_disk,
     read_host_keys,
     read_image_document,
+    require_reasons,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import CommandResult
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
@@ -71,7 +73,12 @@ def test_a_good_system_passes_everything() -> None:
         ({"cloud_init": {**DONE, "status": "error", "errors": ["no module x"]}}, "cloud_init", "cloud-init is done (no module x)."),
         ({"cloud_init": {"status": "disabled"}}, "cloud_init", "cloud-init is disabled."),
         ({"cloud_init": {}}, "cloud_init", "cloud-init is in an unknown state."),
-        ({"failed_units": ({"unit": "a.service", "journal": ["one", "two"]},)}, "units", "Units failed: a.service (one | two)."),
+        (
+            {"failed_units": ({"unit": "a.service", "journal": ["one", "two"]},)},
+            "units",
+            "Units failed: a.service (one | two). When the hardware that they need is missing in a virtual machine, "
+            "allow them in image_boot_allowed: {unit: a.service, reason: …}.",
+        ),
         ({"system_state": "degraded"}, "units", "The system is degraded; no unit failed."),
         ({"machine_id": ""}, "machine_id", "The machine id is 'empty'."),
         ({"machine_id": "uninitialized"}, "machine_id", "The machine id is 'uninitialized'."),
@@ -104,6 +111,43 @@ def test_errors_that_cloud_init_recovered_from_are_named_and_pass() -> None:
     check = judge(dataclasses.replace(GOOD, cloud_init=status))[0]
     assert check.passed
     assert check.detail == "cloud-init is degraded done (WARNING: Invalid cloud-config)."
+
+
+def units(*names: str) -> tuple[dict[str, t.Any], ...]:
+    return tuple({"unit": name, "journal": ["no such device"]} for name in names)
+
+
+@pytest.mark.parametrize("unit", ["opensm.service", "opensm", "opensm*", "*"])
+def test_a_unit_that_is_allowed_may_fail_and_degrade_the_system(unit: str) -> None:
+    system = dataclasses.replace(GOOD, system_state="degraded", failed_units=units("opensm.service"))
+    checks = judge(system, [AllowedUnit(unit, "There is no InfiniBand card.")])
+    assert [check.name for check in checks if not check.passed] == []
+    assert checks[1].detail == "The system is degraded; no other unit failed. opensm.service failed, which is allowed: There is no InfiniBand card."
+
+
+def test_other_units_and_states_still_fail() -> None:
+    allowed = [AllowedUnit("opensm.service", "no card")]
+    both = judge(dataclasses.replace(GOOD, system_state="degraded", failed_units=units("opensm.service", "ssh.service")), allowed)[1]
+    assert not both.passed
+    assert both.detail.startswith("Units failed: ssh.service (no such device). ")
+    assert "image_boot_allowed: {unit: ssh.service, reason: …}." in both.detail
+    assert not judge(dataclasses.replace(GOOD, system_state="starting", failed_units=units("opensm.service")), allowed)[1].passed
+    assert not judge(dataclasses.replace(GOOD, system_state="degraded"), allowed)[1].passed
+    assert not judge(dataclasses.replace(GOOD, system_state="degraded", failed_units=units("opensm.timer")), allowed)[1].passed
+
+
+def test_a_unit_that_is_allowed_without_need_is_named_and_passes() -> None:
+    check = judge(GOOD, [AllowedUnit("opensm.service", "no card")])[1]
+    assert check.passed
+    assert check.detail.endswith("Allowed to fail without need, so remove it from what is allowed: opensm.service.")
+
+
+@pytest.mark.parametrize(
+    ("unit", "reason", "message"), [("a.service", " ", "Cannot allow a.service to fail: the reason is empty"), ("", "x", "its name is empty")]
+)
+def test_an_allowed_unit_needs_name_and_reason(unit: str, reason: str, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        require_reasons([AllowedUnit(unit, reason)])
 
 
 def test_a_system_without_cloud_init_passes() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.hyperscaler.images.plugins.module_utils import _inspect as inspect
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Severity, Subject, Waiver
@@ -19,11 +20,20 @@ FINDINGS = [SETUID.at("/usr/bin/su", "is setuid."), LOG.at("/var/log/a/b.log", "
 
 
 def test_a_finding_reads_as_a_sentence_with_its_remedy() -> None:
-    assert str(FINDINGS[2]) == "/etc/hostname: names 'x'. Truncate it. [identity.hostname]"
+    assert (
+        str(FINDINGS[2]) == "/etc/hostname: names 'x'. Truncate it. To allow it for this image: {rule: identity.hostname, path: \"/etc/hostname\", reason: …}."
+    )
 
 
 def test_a_finding_as_a_result() -> None:
-    assert FINDINGS[1].as_result() == {"rule": "log.content", "severity": "warning", "path": "/var/log/a/b.log", "message": "is a log.", "remedy": "Remove it."}
+    assert FINDINGS[1].as_result() == {
+        "rule": "log.content",
+        "severity": "warning",
+        "path": "/var/log/a/b.log",
+        "message": "is a log.",
+        "remedy": "Remove it.",
+        "allow": '{rule: log.content, path: "/var/log/a/b.log", reason: …}',
+    }
 
 
 def test_a_remedy_can_be_more_precise_than_that_of_the_rule() -> None:
@@ -85,9 +95,12 @@ def test_the_failure_names_the_first_findings_and_counts_the_rest() -> None:
     bad = [HOSTNAME.at(f"/etc/{number}", "is bad.") for number in range(5)]
     verdict = inspect.judge(bad, [])
     assert inspect.failure("/a.raw", verdict, bad) == (
-        "Cannot pass /a.raw: 5 problems must be solved first. "
-        "(1) /etc/0: is bad. Truncate it. [identity.hostname] (2) /etc/1: is bad. Truncate it. [identity.hostname] "
-        "(3) /etc/2: is bad. Truncate it. [identity.hostname] And 2 more in the returned findings. "
+        "Cannot pass /a.raw: 5 problems must be solved or allowed first. "
+        '(1) /etc/0: is bad. Truncate it. To allow it for this image: {rule: identity.hostname, path: "/etc/0", reason: …}. '
+        '(2) /etc/1: is bad. Truncate it. To allow it for this image: {rule: identity.hostname, path: "/etc/1", reason: …}. '
+        '(3) /etc/2: is bad. Truncate it. To allow it for this image: {rule: identity.hostname, path: "/etc/2", reason: …}. '
+        "And 2 more in the returned findings. "
+        "Entries that allow a finding, with a reason, belong in image_inspect_allowed (option allowed of image_inspect). "
         "/a.raw was inspected: 5 errors, 0 warnings, 0 info."
     )
 
@@ -95,8 +108,17 @@ def test_the_failure_names_the_first_findings_and_counts_the_rest() -> None:
 def test_the_failure_of_one_finding() -> None:
     bad = FINDINGS[2:]
     assert inspect.failure("/a.raw", inspect.judge(bad, []), bad).startswith(
-        "Cannot pass /a.raw: 1 problem must be solved first. (1) /etc/hostname: names 'x'."
+        "Cannot pass /a.raw: 1 problem must be solved or allowed first. (1) /etc/hostname: names 'x'."
     )
+
+
+def test_the_entry_that_allows_a_finding_covers_it_and_nothing_else() -> None:
+    finding = HOSTNAME.at("/etc/a [b]*.conf", "is bad.")
+    entry = yaml_load(finding.allow)
+    waiver = Waiver(**entry)
+    assert waiver.covers(finding)
+    assert not waiver.covers(HOSTNAME.at("/etc/a b.conf", "is bad."))
+    assert finding.allow in str(finding)
 
 
 def test_groups_are_timed_and_repeated_findings_are_one(tmp_path: Path) -> None:

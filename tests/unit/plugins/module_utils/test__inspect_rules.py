@@ -66,6 +66,10 @@ def remove(name: str) -> Break:
     return lambda image: image.remove(name)
 
 
+def link(name: str, target: str) -> Break:
+    return lambda image: image.link(name, target)
+
+
 def several(*breaks: Break) -> Break:
     return lambda image: [each(image) for each in breaks]
 
@@ -266,7 +270,7 @@ CASES = {
     ),
     "host name": Case(write("/etc/hostname", "build7\n"), "identity.hostname", "/etc/hostname", "'build7'"),
     "hosts": Case(append("/etc/hosts", "127.0.1.1 build7\n"), "identity.hosts", "/etc/hosts", "127.0.1.1 build7"),
-    "mail name": Case(write("/etc/mailname"), "identity.mail_name", "/etc/mailname", "mail name"),
+    "mail name": Case(write("/etc/mailname"), "identity.mail_name", "/etc/mailname", "'something' in mail"),
     "cloud-init": Case(
         lambda image: image.folder("/var/lib/cloud/instances/i-1"), "identity.cloud_init", "/var/lib/cloud/instances/i-1", "state of a cloud-init instance"
     ),
@@ -359,6 +363,7 @@ CASES = {
         "secret.build_user",
         "/etc/passwd",
         "who can log in at the console without a password",
+        ("secret.console",),
     ),
     "key beside the server's configuration": Case(
         write("/etc/ssh/authorized_keys.d/root", "ssh-ed25519 AAAA ops\n"), "secret.authorized_key", "/etc/ssh/authorized_keys.d/root", "holder of a key"
@@ -404,9 +409,56 @@ CASES = {
         write("/etc/cloud/cloud.cfg.d/99-user.cfg", "users:\n  - name: a\n    passwd: $6$abc\n"),
         "secret.cloud_config",
         "/etc/cloud/cloud.cfg.d/99-user.cfg",
-        "password on every machine",
+        "sets the password of a on every machine",
+    ),
+    "key in cloud-init": Case(
+        write("/etc/cloud/cloud.cfg.d/99-user.cfg", "ssh_authorized_keys: [ssh-ed25519 AAAA ops]\n"),
+        "secret.cloud_key",
+        "/etc/cloud/cloud.cfg.d/99-user.cfg",
+        "holder of a key log in as the default user on every machine",
+    ),
+    "console": Case(
+        write("/etc/systemd/system/getty@tty1.service.d/login.conf", "[Service]\nExecStart=\nExecStart=-/sbin/agetty -a root - $TERM\n"),
+        "secret.console",
+        "/etc/systemd/system/getty@tty1.service.d/login.conf",
+        "logs root in at the console",
+    ),
+    "debug shell of the kernel": Case(replace(GRUB, "console=tty0", "systemd.debug_shell console=tty0"), "secret.console", GRUB, "systemd.debug_shell"),
+    "open PAM": Case(write("/etc/pam.d/su", "auth sufficient pam_wheel.so trust group=ops\n"), "secret.pam", "/etc/pam.d/su", "pam_wheel.so trust"),
+    "trusted hosts": Case(
+        several(write("/etc/ssh/sshd_config", "HostbasedAuthentication yes\n"), write("/etc/ssh/shosts.equiv", "login1\n")),
+        "secret.host_based",
+        "/etc/ssh/shosts.equiv",
+        "without a credential of their own",
+    ),
+    "certificate authority": Case(
+        several(write("/etc/ssh/sshd_config", "TrustedUserCAKeys /etc/ssh/ca.pub\n"), write("/etc/ssh/ca.pub", "ssh-ed25519 AAAA ca\n")),
+        "secret.authorized_key",
+        "/etc/ssh/ca.pub",
+        "holds a certificate",
     ),
     # cloud-init
+    "cloud-init switched off": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/cloud-init.disabled", "")), "cloud.disabled", "/etc/cloud/cloud-init.disabled", "no user data"
+    ),
+    "cloud-init switched off for the kernel": Case(
+        several(write("/usr/bin/cloud-init"), replace(GRUB, "console=tty0", "cloud-init=disabled console=tty0")), "cloud.disabled", GRUB, "no user data"
+    ),
+    "cloud-init switched off by a mask": Case(
+        several(write("/usr/bin/cloud-init"), link("/etc/systemd/system/cloud-init-local.service", "/dev/null")),
+        "cloud.disabled",
+        "/etc/systemd/system/cloud-init-local.service",
+        "no user data",
+    ),
+    "cloud-init switched off for the detection": Case(
+        several(write("/usr/bin/cloud-init"), write("/etc/cloud/ds-identify.cfg", "policy: disabled\n")),
+        "cloud.disabled",
+        "/etc/cloud/ds-identify.cfg",
+        "no user",
+    ),
+    "configuration that cloud-init cannot read": Case(
+        write("/etc/cloud/cloud.cfg.d/99-user.cfg", "users: [a\n"), "cloud.unreadable", "/etc/cloud/cloud.cfg.d/99-user.cfg", "cannot be read by cloud-init"
+    ),
     "pinned data source": Case(
         several(write("/usr/bin/cloud-init"), write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [NoCloud, None] # site\n")),
         "cloud.datasource_pinned",
@@ -464,6 +516,64 @@ CASES = {
         "container images",
     ),
     "container images of containerd": Case(write(f"{BLOBS}/ab12"), "state.container_images", BLOBS, "container images"),
+    # files that services need
+    "MUNGE without a key": Case(
+        link("/etc/systemd/system/multi-user.target.wants/munge.service", "/usr/lib/systemd/system/munge.service"),
+        "service.secret_missing",
+        "/etc/systemd/system/multi-user.target.wants/munge.service",
+        "fails without /etc/munge/munge.key",
+    ),
+    "tunnel without a key": Case(
+        link("/etc/systemd/system/multi-user.target.wants/wg-quick@wg0.service", "/usr/lib/systemd/system/wg-quick@.service"),
+        "service.secret_missing",
+        "/etc/systemd/system/multi-user.target.wants/wg-quick@wg0.service",
+        "fails without /etc/wireguard/wg0.conf",
+    ),
+    "PostgreSQL without a certificate": Case(
+        write("/etc/postgresql/17/main/postgresql.conf", "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n"),
+        "service.file_missing",
+        "/etc/postgresql/17/main/postgresql.conf",
+        "names /etc/ssl/private/ssl-cert-snakeoil.key, which does not exist",
+    ),
+    "Postfix without a mail name": Case(
+        write("/etc/postfix/main.cf", "myorigin = /etc/mailname\n"), "service.file_missing", "/etc/postfix/main.cf", "names /etc/mailname"
+    ),
+    # pins
+    "LVM filter": Case(
+        write("/etc/lvm/lvm.conf", 'devices {\n  global_filter = [ "a|^/dev/sdb$|", "r|.*|" ]\n}\n'), "pin.lvm", "/etc/lvm/lvm.conf", "named disks only"
+    ),
+    "multipath": Case(write("/etc/multipath/bindings", "# v1\nmpatha 3600508b400105e21\n"), "pin.multipath", "/etc/multipath/bindings", "for multipathd"),
+    "multipath settings": Case(
+        write("/etc/multipath.conf", "multipaths {\n  multipath {\n    wwid 3600508b400105e210000900000490000\n  }\n}\n"),
+        "pin.multipath_settings",
+        "/etc/multipath.conf",
+        "single disks",
+    ),
+    "iSCSI target": Case(
+        write("/var/lib/iscsi/nodes/iqn.a/10.0.0.1,3260,1/default"), "pin.iscsi_targets", "/var/lib/iscsi/nodes/iqn.a/10.0.0.1,3260,1/default", "target"
+    ),
+    "card by address": Case(
+        write("/etc/udev/rules.d/10-lan.rules", 'SUBSYSTEM=="net", ATTR{address}=="52:54:00:12:34:56", NAME="lan0"\n'),
+        "identity.udev",
+        "/etc/udev/rules.d/10-lan.rules",
+        "one network card by its address",
+    ),
+    "disk by serial number": Case(
+        write("/etc/udev/rules.d/60-data.rules", 'ENV{ID_SERIAL}=="WD-123", SYMLINK+="data"\n'), "pin.udev_disk", "/etc/udev/rules.d/60-data.rules", "serial"
+    ),
+    "ZFS pools": Case(write("/etc/zfs/zpool.cache"), "pin.zfs", "/etc/zfs/zpool.cache", "pools of the build machine"),
+    "host id": Case(write("/etc/hostid", b"\x01\x02\x03\x04"), "pin.host_id", "/etc/hostid", "host id"),
+    "array": Case(write("/etc/mdadm/mdadm.conf", "MAILADDR root\nARRAY /dev/md0 UUID=a:b:c:d\n"), "pin.raid", "/etc/mdadm/mdadm.conf", "arrays"),
+    "device map": Case(write("/boot/grub/device.map", "(hd0) /dev/disk/by-id/ata-X\n"), "pin.device_map", "/boot/grub/device.map", "names the disk"),
+    "network of cloud-init": Case(
+        write("/etc/cloud/cloud.cfg.d/50-net.cfg", "network: {version: 1, config: [{type: physical, name: a, mac_address: '52:54:00:12:34:56'}]}\n"),
+        "identity.network",
+        "/etc/cloud/cloud.cfg.d/50-net.cfg",
+        "one network card only",
+    ),
+    "unread setting": Case(write("/etc/sysctl.conf", "# a\nvm.swappiness = 1\n"), "kernel.setting_unread", "/etc/sysctl.conf", "sets vm.swappiness, but"),
+    "crypttab": Case(write("/etc/crypttab", "data UUID=dead-beef none luks\n"), "fstab.crypttab", "/etc/crypttab", "unlocks UUID=dead-beef as data"),
+    "resume": Case(write("/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=dead-beef\n"), "fstab.resume", "/etc/initramfs-tools/conf.d/resume", "dead-beef"),
     # leftovers
     "policy": Case(write("/usr/sbin/policy-rc.d"), "leftover.service_policy", "/usr/sbin/policy-rc.d", "every service"),
     "diversion": Case(write("/usr/sbin/start-stop-daemon.REAL"), "leftover.diversion", "/usr/sbin/start-stop-daemon.REAL", "stand-in"),
@@ -624,10 +734,41 @@ def test_an_empty_package_database_is_one_finding(image: FakeImage) -> None:
         ("/etc/apt/sources.list.d/a.list", "# deb http://192.168.1.5/debian trixie main\ndeb mirror+file:/etc/apt/sources.list.d/a.list trixie main\n"),
         ("/home/person/.ssh/id_ed25519.pub", "ssh-ed25519 AAAA\n"),
         ("/etc/sudoers.d/slurm", "slurm ALL=(root) NOPASSWD: /usr/sbin/reboot\n"),
+        ("/etc/cloud/cloud.cfg.d/92-expire.cfg", "chpasswd: { expire: False }\n"),
+        ("/etc/multipath/wwids", "# Multipath wwids, Version : 1.0\n"),
+        ("/etc/lvm/lvm.conf", '# global_filter = [ "a|/dev/sdb|" ]\nfilter = [ "a|.*|" ]\n'),
+        ("/etc/mdadm/mdadm.conf", "HOMEHOST <system>\nARRAY <ignore> UUID=a:b:c:d\n"),
+        ("/etc/initramfs-tools/conf.d/resume", "RESUME=none\n"),
+        ("/etc/crypttab", "# <target> <source>\nscratch /dev/vdb /dev/urandom swap,nofail\n"),
+        ("/etc/sysctl.conf", "# nothing\n"),
+        ("/etc/pam.d/common-auth", "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n"),
+        ("/etc/pam.d/su", "auth sufficient pam_rootok.so\n# auth sufficient pam_wheel.so trust\n"),
+        ("/etc/udev/rules.d/70-any.rules", 'SUBSYSTEM=="net", DRIVERS=="mlx5_core", NAME="ib%n"\n'),
+        ("/usr/lib/systemd/system/getty@.service", "[Service]\nExecStart=-/sbin/agetty -o '-- \\\\u' --noreset --noclear - ${TERM}\n"),
     ],
 )
 def test_what_only_looks_wrong_is_no_finding(name: str, content: str, image: FakeImage) -> None:
     image.write(name, content, 0o640)
+    assert findings_of(image) == []
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        (
+            link("/etc/systemd/system/multi-user.target.wants/munge.service", "/usr/lib/systemd/system/munge.service"),
+            write("/etc/systemd/system/munge.service.d/10.conf", "[Unit]\nConditionFileNotEmpty=/etc/munge/munge.key\n"),
+        ),
+        (
+            write("/etc/postgresql/17/main/postgresql.conf", "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n"),
+            link("/etc/systemd/system/basic.target.wants/hyperscaler-certificate.service", "/etc/systemd/system/hyperscaler-certificate.service"),
+        ),
+        (write("/etc/postfix/main.cf", "# myorigin = /etc/mailname\nmyorigin = $mydomain\n"),),
+        (write("/etc/postfix/main.cf", "myorigin = /etc/mailname\n"), write("/etc/mailname", "localhost\n")),
+    ],
+)
+def test_what_is_made_again_or_waited_for_is_no_finding(breaks: tuple[Break, ...], image: FakeImage) -> None:
+    several(*breaks)(image)
     assert findings_of(image) == []
 
 
@@ -643,7 +784,6 @@ def test_a_locked_account_without_a_key_is_no_way_in(secret: str, image: FakeIma
     [
         (write("/etc/cloud/cloud.cfg.d/90_dpkg.cfg", f"datasource_list: {ALL_SOURCES}\n"),),
         (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource: {Ec2: {timeout: 5}}\n"),),
-        (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud-init.disabled", "")),
         (write("/etc/cloud/cloud.cfg.d/10-a.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud.cfg.d/20-b.cfg", f"datasource_list: {ALL_SOURCES}\n")),
     ],
 )

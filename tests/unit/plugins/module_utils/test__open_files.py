@@ -54,6 +54,21 @@ def test_the_resolver_that_the_image_had_comes_back(tmp_path: Path, former: byte
     assert (file.read_bytes() if file.exists() else None) == former
 
 
+@pytest.mark.parametrize(
+    ("former", "after"), [(None, b""), (b"", b""), (b"nameserver 192.0.2.1\n", b"nameserver 192.0.2.1\n"), (b"nameserver 10.0.2.3\n", b"")]
+)
+def test_a_resolver_that_sealing_emptied_comes_back_unless_it_is_one_of_a_build(tmp_path: Path, former: bytes | None, after: bytes) -> None:
+    file = tmp_path / "etc/resolv.conf"
+    file.parent.mkdir()
+    if former is not None:
+        file.write_bytes(former)
+    placed = Resolver.place(tmp_path, "nameserver 10.0.2.3\n")
+    assert placed is not None
+    file.write_bytes(b"")
+    placed.restore(tmp_path)
+    assert file.read_bytes() == after
+
+
 def test_the_resolver_that_a_role_wrote_stays(tmp_path: Path) -> None:
     file = tmp_path / "etc/resolv.conf"
     file.parent.mkdir()

@@ -86,7 +86,9 @@ def test_an_error_fails_with_everything_that_was_found(check_mode: bool, run_mod
     assert result["failed"] is True
     assert result["changed"] is False
     assert result["msg"] == (
-        "Cannot pass /srv/a.raw: 1 problem must be solved first. (1) /etc/hostname: names 'x'. Truncate it. [identity.hostname] "
+        "Cannot pass /srv/a.raw: 1 problem must be solved or allowed first. (1) /etc/hostname: names 'x'. Truncate it. "
+        'To allow it for this image: {rule: identity.hostname, path: "/etc/hostname", reason: …}. '
+        "Entries that allow a finding, with a reason, belong in image_inspect_allowed (option allowed of image_inspect). "
         "/srv/a.raw was inspected: 1 error, 1 warning, 0 info."
     )
     assert result["findings"] == [HOSTNAME.as_result(), LOG.as_result()]

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is private to the hyperscaler.images collection.
+"""Consoles and screens of an image that ask nobody for a password."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing as t
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Subject
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub import CONFIG
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, ini_values
+
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+CONSOLES = tuple(f"{folder}/*getty*{kind}" for folder in UNIT_FOLDERS for kind in (".service", ".service.d/*.conf"))
+RECOVERY = tuple(f"{folder}/{unit}.service{kind}" for folder in UNIT_FOLDERS for unit in ("rescue", "emergency") for kind in ("", ".d/*.conf"))
+COMMAND = re.compile(r"^ExecStart=[-@:+!|]*(\S*(?:getty|/(?:ba|da|z|k)?sh)(?:\s.*)?)$", re.MULTILINE)
+SHELL = re.compile(r"(?:^|/)(?:ba|da|z|k)?sh$")
+CREDENTIALS = tuple(f"{folder}/{name}" for folder in ("/etc/credstore", "/usr/lib/credstore") for name in ("agetty.autologin", "*login.noauth"))
+DEBUG_SHELL = tuple(f"/etc/systemd/system/{target}.target.wants/debug-shell.service" for target in ("sysinit", "multi-user", "default", "basic"))
+DISPLAYS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+    (("/etc/gdm3/daemon.conf", "/etc/gdm3/custom.conf", "/etc/gdm/custom.conf"), "daemon", "automaticloginenable", "automaticlogin"),
+    (("/etc/gdm3/daemon.conf", "/etc/gdm3/custom.conf", "/etc/gdm/custom.conf"), "daemon", "timedloginenable", "timedlogin"),
+    (("/etc/lightdm/lightdm.conf", "/etc/lightdm/lightdm.conf.d/*.conf"), "Seat:*", "", "autologin-user"),
+    (("/etc/lightdm/lightdm.conf", "/etc/lightdm/lightdm.conf.d/*.conf"), "SeatDefaults", "", "autologin-user"),
+    (("/etc/sddm.conf", "/etc/sddm.conf.d/*.conf"), "Autologin", "", "user"),
+)
+# Arguments of the kernel that open a shell of root at the console of every boot.
+OPEN_ARGUMENTS = re.compile(r"systemd\.debug[-_]shell(?:=(?:1|yes|true|on))?|init=\S*/(?:ba|da)?sh|SYSTEMD_SULOGIN_FORCE=(?:1|yes|true)")
+
+
+def autologins(tree: Tree) -> t.Iterator[tuple[str, str]]:
+    """The file and the account of each console or screen that logs somebody in by itself."""
+    for entry in tree.files(*CONSOLES):
+        for command in COMMAND.findall(_effective(tree.text(entry.path))):
+            name = _autologin(command)
+            if name:
+                yield entry.path, name
+    for entry in tree.files(*CREDENTIALS):
+        yield entry.path, tree.text(entry.path).strip() or "somebody"
+    for patterns, section, switch, key in DISPLAYS:
+        for entry in tree.files(*patterns):
+            values = {(found.lower(), name.lower()): value.strip() for (found, name), value in ini_values(tree.text(entry.path)).items()}
+            name = values.get((section.lower(), key), "")
+            if name and (not switch or values.get((section.lower(), switch), "").lower() in ("true", "1", "yes")):
+                yield entry.path, name
+
+
+def _effective(text: str) -> str:
+    """A unit or drop-in without comments and with joined lines."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    return "\n".join(line.strip() for line in joined.splitlines() if not line.lstrip().startswith(("#", ";")))
+
+
+def _autologin(command: str) -> str:
+    """Who a getty logs in without asking, or nothing."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    if SHELL.search(words[0]):
+        return "root"
+    found = re.search(r"\s(?:--autologin(?:=|\s+)|-a\s*)(?=[\w$%\"'\\])[\"']?([^\s\"']+)", command)
+    if found:
+        return found.group(1)
+    for at, word in enumerate(words[1:], 1):
+        following = words[at + 1] if at + 1 < len(words) else ""
+        options = following if word in ("-o", "--login-options") else word.partition("=")[2] if word.startswith("--login-options=") else ""
+        if "-f" in options.split():
+            return "whoever is named"
+        program = following if word in ("-l", "--login-program") else word.partition("=")[2] if word.startswith("--login-program=") else ""
+        if SHELL.search(program):
+            return "root"
+    return ""
+
+
+def open_consoles(subject: Subject) -> t.Iterator[tuple[str, str]]:
+    """The file and a sentence for each shell of root that is open without a login."""
+    tree = subject.tree
+    for entry in tree.glob(*DEBUG_SHELL):
+        yield entry.path, "opens a shell of root on a console (debug-shell.service) without a password."
+    for entry in tree.files(*RECOVERY):
+        if re.search(r"^Environment=.*SYSTEMD_SULOGIN_FORCE=[\"']?(?:1|yes|true)", _effective(tree.text(entry.path)), re.MULTILINE):
+            yield entry.path, "opens a shell of root without a password whenever a boot fails (SYSTEMD_SULOGIN_FORCE)."
+    for word in subject.kernel_arguments:
+        if OPEN_ARGUMENTS.fullmatch(word):
+            yield CONFIG, f"opens a shell of root at every boot without a password ({word})."

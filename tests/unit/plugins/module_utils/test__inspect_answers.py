@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What programs of an image are asked, and what their answers decide."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Subject, run_groups
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_image import GROUPS
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.inspect_fake_image import FakeImage, clean_image
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAMS = ("/usr/bin/cvtsudoers", "/usr/sbin/sshd", "/usr/bin/cloud-init")
+RULE = "ops ALL=(ALL) NOPASSWD: ALL\n"
+
+
+class Programs:
+    """Answers questions as programs would, and remembers them."""
+
+    def __init__(self, **answers: str) -> None:
+        self.answers, self.asked = answers, dict[str, str]()
+
+    def __call__(self, questions: t.Mapping[str, str]) -> dict[str, str]:
+        self.asked.update(questions)
+        return {name: text for name, text in self.answers.items() if name in questions}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> FakeImage:
+    image = clean_image(tmp_path / "image")
+    for program in PROGRAMS:
+        if not image.path(program).exists():
+            image.write(program, "x", 0o755)
+    return image
+
+
+def found(image: FakeImage, programs: Programs) -> list[tuple[str, str]]:
+    plain = image.subject()
+    subject = Subject(plain.tree, plain.volumes, plain.root, plain.expectations, plain.mount_points, programs)
+    return [(finding.rule, finding.path) for finding in run_groups(GROUPS, subject)[0]]
+
+
+def test_an_image_as_its_packages_made_it_is_not_asked(image: FakeImage) -> None:
+    image.write("/etc/cloud/cloud.cfg.d/01_base.cfg", "apt: {generate_mirrorlists: true}\nmanage_etc_hosts: true\n")
+    image.write("/etc/ssh/sshd_config.d/10-base.conf", "PasswordAuthentication no\n")
+    programs = Programs(sudo=RULE)
+    assert found(image, programs) == []
+    assert programs.asked == {}
+
+
+def test_sudo_clears_what_only_looks_like_a_rule_and_names_what_was_overlooked(image: FakeImage) -> None:
+    image.write("/etc/sudoers.d/site", RULE, 0o440)
+    assert found(image, Programs(sudo="Defaults env_reset\nops ALL = (ALL) ALL\n")) == []
+    assert found(image, Programs(sudo=RULE)) == [("secret.sudo", "/etc/sudoers.d/site")]
+    assert found(image, Programs()) == [("secret.sudo", "/etc/sudoers.d/site")]
+    image.write("/etc/sudoers.d/site", "# odd\n", 0o440)
+    assert found(image, Programs(sudo=RULE)) == [("secret.sudo", "/etc/sudoers")]
+
+
+def test_the_server_names_further_files_with_keys(image: FakeImage) -> None:
+    image.write("/etc/ssh/sshd_config.d/site.conf", "Match Group ops\n")
+    image.write("/opt/keys/root", "ssh-ed25519 AAAA\n")
+    programs = Programs(sshd="port 22\nauthorizedkeysfile .ssh/authorized_keys /opt/keys/%u\ntrustedusercakeys none\nhostbasedauthentication no\n")
+    assert found(image, programs) == [("secret.authorized_key", "/opt/keys/root")]
+    assert "for user in root" in programs.asked["sshd"]
+
+
+def test_what_cloud_init_merges_is_looked_at(image: FakeImage) -> None:
+    image.write("/etc/cloud/cloud.cfg.d/99-site.cfg", "ssh_pwauth: true # for users\n")
+    assert found(image, Programs(cloud=json.dumps({"chpasswd": {"list": "root:x"}}))) == [("secret.cloud_config", "/etc/cloud/cloud.cfg")]
+    assert found(image, Programs(cloud="Traceback")) == []

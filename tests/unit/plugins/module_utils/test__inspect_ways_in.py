@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of where sshd looks for keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Subject
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_ways_in import check_ways_in
+from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import DEFAULT_KEY_FILES, places_of, read_sshd_config
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample ops@site\n"
+PASSWD = "root:x:0:0:root:/root:/bin/bash\npostgres:x:105:110::/var/lib/postgresql:/bin/bash\nops:x:2222:2222::/srv/people/ops:/bin/bash\n"
+
+
+def tree(root: Path, files: dict[str, str]) -> Tree:
+    for name, text in {"etc/passwd": PASSWD, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return Tree(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("", DEFAULT_KEY_FILES),
+        ("#AuthorizedKeysFile /etc/keys/%u\n", DEFAULT_KEY_FILES),
+        ("AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n", (".ssh/authorized_keys", "/etc/ssh/authorized_keys.d/%u")),
+        ('authorizedkeysfile = "/etc/keys of site/%u" # here\n', ("/etc/keys of site/%u",)),
+        ("AuthorizedKeysFile /first\nAuthorizedKeysFile /second\n", ("/first",)),
+        ("AuthorizedKeysFile none\nMatch Group ops\n  AuthorizedKeysFile /etc/ops\n", ("/etc/ops",)),
+        ("Match User a\n  AuthorizedKeysFile /etc/a\nMatch all\nAuthorizedKeysFile /etc/rest\n", ("/etc/a", "/etc/rest")),
+        ("Match User a\n  AuthorizedKeysFile /etc/a\n", (*DEFAULT_KEY_FILES, "/etc/a")),
+        ("Include sshd_config.d/*.conf\nAuthorizedKeysFile /last\n", ("/drop-in",)),
+    ],
+)
+def test_key_files(text: str, files: tuple[str, ...], tmp_path: Path) -> None:
+    image = tree(tmp_path, {"etc/ssh/sshd_config": text, "etc/ssh/sshd_config.d/50-site.conf": "AuthorizedKeysFile /drop-in\nMatch User x\n"})
+    assert set(read_sshd_config(image).key_files) == set(files)
+
+
+def test_tokens() -> None:
+    ops = User("ops", "x", 2222, "/srv/people/ops", "/bin/bash")
+    patterns = (".ssh/authorized_keys", "%h/keys", "/etc/keys/%u.pub", "/etc/keys/%U", "/etc/50%%")
+    assert [places_of(pattern, ops) for pattern in patterns] == [
+        *("/srv/people/ops/.ssh/authorized_keys", "/srv/people/ops/keys", "/etc/keys/ops.pub", "/etc/keys/2222", "/etc/50%"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ("AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u\n", "etc/ssh/authorized_keys.d/root"),
+        ("AuthorizedKeysFile /opt/keys/%u/authorized\n", "opt/keys/ldapuser/authorized"),
+        ("AuthorizedKeysFile /opt/keys\n", "opt/keys"),
+        ("Match Address 10.0.0.0/8\n  AuthorizedKeysFile %h/.keys\n", "srv/people/ops/.keys"),
+        ("", "var/lib/postgresql/.ssh/authorized_keys"),
+        ("", "srv/people/ops/.ssh/authorized_keys2"),
+        ("", "home/somebody/.ssh/authorized_keys"),
+        ("", "etc/dropbear/initramfs/authorized_keys"),
+    ],
+)
+def test_a_key_is_found_where_the_server_reads_it(config: str, path: str, tmp_path: Path) -> None:
+    image = tree(tmp_path, {"etc/ssh/sshd_config": config, path: KEY})
+    found = {finding.path for finding in check_ways_in(Subject(image)) if finding.rule == "secret.authorized_key"}
+    assert found == {f"/{path}"}
+
+
+def test_a_link_to_keys_is_followed_inside_the_image(tmp_path: Path) -> None:
+    image = tree(tmp_path, {"opt/keys": KEY, "root/.ssh/x": ""})
+    (tmp_path / "root/.ssh/authorized_keys").symlink_to("/opt/keys")
+    assert [finding.path for finding in check_ways_in(Subject(image))] == ["/root/.ssh/authorized_keys"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "who"),
+    [
+        ("getty@tty1.service.d/a.conf", "[Service]\nExecStart=\nExecStart=-/sbin/agetty -a root - $TERM\n", "root"),
+        ("serial-getty@ttyS0.service.d/a.conf", "[Service]\nExecStart=-/sbin/agetty --autologin=ops --keep-baud 115200 - $TERM\n", "ops"),
+        ("serial-getty@.service", "[Service]\nExecStart=-/sbin/agetty -o '-p -f -- \\\\u' --noclear --autologin ops %I $TERM\n", "ops"),
+        ("getty@.service", "[Service]\nExecStart=-/sbin/agetty -o '-p -f \\\\u' %I\n", "whoever is named"),
+        ("console-getty.service.d/a.conf", "[Service]\nExecStart=-/sbin/agetty -n -l /bin/bash console\n", "root"),
+        ("getty@tty9.service", "[Service]\nExecStart=/bin/bash\n", "root"),
+        ("autologin-getty.service", "[Service]\nExecStart=/sbin/agetty \\\n  --autologin root tty1\n", "root"),
+    ],
+)
+def test_consoles_that_log_somebody_in(unit: str, text: str, who: str, tmp_path: Path) -> None:
+    image = tree(tmp_path, {f"etc/systemd/system/{unit}": text})
+    found = [finding for finding in check_ways_in(Subject(image)) if finding.rule == "secret.console"]
+    assert [(finding.path, finding.message) for finding in found] == [(f"/etc/systemd/system/{unit}", f"logs {who} in at the console without a password.")]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (
+            "etc/systemd/system/getty@tty1.service.d/a.conf",
+            "[Service]\n# ExecStart=-/sbin/agetty --autologin root\nExecStart=-/sbin/agetty -o '-- \\\\u' - $TERM\n",
+        ),
+        ("etc/gdm3/daemon.conf", "[daemon]\n# AutomaticLoginEnable = true\nAutomaticLogin = user1\n"),
+        ("etc/doas.conf", "permit persist :wheel\npermit nopass www as backup cmd rsync\n"),
+        ("etc/systemd/system/rescue.service.d/a.conf", "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=0\n"),
+    ],
+)
+def test_consoles_that_ask(path: str, text: str, tmp_path: Path) -> None:
+    assert list(check_ways_in(Subject(tree(tmp_path, {path: text})))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "rule"),
+    [
+        ("etc/gdm3/daemon.conf", "[daemon]\nAutomaticLoginEnable = true\nAutomaticLogin = user1\n", "secret.console"),
+        ("etc/lightdm/lightdm.conf.d/a.conf", "[Seat:*]\nautologin-user=user1\n", "secret.console"),
+        ("etc/sddm.conf.d/a.conf", "[Autologin]\nUser=user1\n", "secret.console"),
+        ("etc/credstore/agetty.autologin", "root\n", "secret.console"),
+        ("etc/systemd/system/emergency.service.d/a.conf", '[Service]\nEnvironment="SYSTEMD_SULOGIN_FORCE=1"\n', "secret.console"),
+        ("etc/systemd/system/sysinit.target.wants/debug-shell.service", "[Service]\n", "secret.console"),
+        ("etc/doas.conf", "permit nopass keepenv :wheel\n", "secret.sudo"),
+        ("etc/pam.d/sshd", "auth sufficient pam_permit.so\n@include common-auth\n", "secret.pam"),
+        ("etc/pam.d/sudo", "auth [success=done default=ignore] pam_succeed_if.so user ingroup ops\n", "secret.pam"),
+    ],
+)
+def test_other_ways_in(path: str, text: str, rule: str, tmp_path: Path) -> None:
+    found = list(check_ways_in(Subject(tree(tmp_path, {path: text}))))
+    assert [(finding.rule, finding.path) for finding in found] == [(rule, f"/{path}")]
+
+
+def test_an_empty_password_names_the_file_that_accepts_it(tmp_path: Path) -> None:
+    image = tree(tmp_path, {"etc/shadow": "root::20000::::::\n", "etc/pam.d/common-auth": "auth [success=1 default=ignore] pam_unix.so nullok\n"})
+    (found,) = check_ways_in(Subject(image))
+    assert found.message == "gives the user root an empty password, which is accepted (nullok in /etc/pam.d/common-auth)."
