@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures bench clean
+.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures services bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
@@ -80,6 +80,9 @@ e2e: setup-test ## Build, seal, inspect, pack and boot a small image
 
 failures: setup-test ## Boot images with one defect each, and read what is said of it (SCENARIOS="no-network …")
 	scripts/test-failures $(SCENARIOS)
+
+services: setup-test ## Build an image with services of a site (mail, databases, NFS, iSCSI …), boot it and use each once
+	scripts/test-integration site_services
 
 bench: setup-test ## Measure builds, packing and downloads against plain tools (IMAGES=hpc-controller)
 	scripts/bench $(IMAGES)
