@@ -83,11 +83,12 @@ class Access:
         return lines, files
 
 
-def read_access(mirrors: t.Iterable[str], environment: t.Mapping[str, str] = os.environ) -> Access:
+def read_access(mirrors: t.Iterable[str], environment: t.Mapping[str, str] | None = None) -> Access:
     """How this machine reaches ``mirrors`` (addresses) and others.
 
     Raises ImageError where the program that should find out a proxy does not work, or a file that apt reads cannot be read.
     """
+    environment = os.environ if environment is None else environment
     settings = read_settings(mirrors, environment)
     try:
         credentials = _credentials()
@@ -96,8 +97,9 @@ def read_access(mirrors: t.Iterable[str], environment: t.Mapping[str, str] = os.
     return Access(tuple(settings.items()), credentials, _variable(environment, "no_proxy"))
 
 
-def read_settings(mirrors: t.Iterable[str], environment: t.Mapping[str, str] = os.environ) -> dict[str, str]:
+def read_settings(mirrors: t.Iterable[str], environment: t.Mapping[str, str] | None = None) -> dict[str, str]:
     """The settings of ``read_access``, which any user may read. On a machine without apt, they are the proxies of the environment."""
+    environment = os.environ if environment is None else environment
     try:
         dump = _apt_config().run("dump", attempt="read the apt settings of this machine").stdout
     except ToolError:

@@ -134,6 +134,11 @@ def read_recipe(params: t.Mapping[str, t.Any], apt_folder: Path) -> Recipe:
         archive = params["mirror"].rstrip("/")
         mirrors = Mirrors(archive, params["security_mirror"] or security_of(archive))
     else:
+        if not Path(params["keyring"]).is_file():
+            raise ImageError(
+                f"Cannot bootstrap Debian {params['release']}: the keyring {params['keyring']} is not there, so nothing could be verified. "
+                "Install the package debian-archive-keyring, or correct the option keyring."
+            )
         lists = [Path(params["cache_dir"]) / "lists"] if params.get("cache_dir") else []
         found = find_mirrors(read_sources(apt_folder), "the build host", Path(params["keyring"]), lists)
         mirrors = Mirrors(found.archive, params["security_mirror"] or found.security)

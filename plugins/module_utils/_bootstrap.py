@@ -265,13 +265,13 @@ def _inside(root: Path) -> t.Callable[[str], Command]:
 
 def _install_packages(recipe: Recipe, root: Path, work: Path) -> None:
     (work / "sources.list").write_text(_base_system.bootstrap_sources(recipe.release, recipe.components, recipe.mirrors, recipe.keyring), encoding="utf-8")
-    (work / "apt").mkdir(mode=0o700)
-    (work / "apt/apt.conf").write_text(apt_settings(recipe.access, work / "apt"), encoding="utf-8")
+    (work / "settings").mkdir(mode=0o700)
+    (work / "settings/apt.conf").write_text(apt_settings(recipe.access, work / "settings"), encoding="utf-8")
     # Shown and not written there (as mmdebstrap would): there may be passwords in it, which must never be on the disk of the image.
     shown = root / SETTINGS_IN_IMAGE
     shown.parent.mkdir(parents=True)
     shown.touch()
-    _mount("--bind", work / "apt/apt.conf", shown)
+    _mount("--bind", work / "settings/apt.conf", shown)
     # INITRD=No: the initramfs is made once, when everything that belongs in it is installed.
     exempt = {"no_proxy": recipe.access.no_proxy} if recipe.access.no_proxy else {}
     environment = {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No", **exempt, **_epoch()}

@@ -26,7 +26,8 @@ PAM_FILES = tuple(f"/etc/pam.d/{name}" for name in ("common-auth", "login", "ssh
 NULLOK = re.compile(r"^\s*-?auth\s.*\bpam_unix\.so\b.*\bnullok(?:_secure)?\b", re.MULTILINE)
 # Modules that let everybody in, or members of a group become root, before a password is asked for.
 PAM_OPEN = re.compile(
-    r"^\s*-?auth\s+(?:sufficient|\[[^\]]*\bsuccess=(?:done|ok)\b[^\]]*\])\s+(?:\S*/)?(?:pam_permit\.so|pam_succeed_if\.so|pam_listfile\.so|pam_wheel\.so\b.*\btrust\b).*$",
+    r"^\s*-?auth\s+(?:sufficient|\[[^\]]*\bsuccess=(?:done|ok)\b[^\]]*\])\s+(?:\S*/)?"
+    r"(?:pam_permit\.so|pam_succeed_if\.so|pam_listfile\.so|pam_wheel\.so\b.*\btrust\b).*$",
     re.MULTILINE,
 )
 DOAS = re.compile(r"^\s*permit\s+(?:.*\s)?nopass\s.*$", re.MULTILINE)

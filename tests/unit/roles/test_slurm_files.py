@@ -46,9 +46,9 @@ def templar(role: str, controller: dict[str, t.Any], node: dict[str, t.Any], fac
     return expressions
 
 
-def render(name: str, controller: str = "{}", node: str = "{}", facts: dict[str, t.Any] = IPV4, role: str = "slurm_controller") -> list[str]:
+def render(name: str, controller: str = "{}", node: str = "{}", facts: dict[str, t.Any] | None = None, role: str = "slurm_controller") -> list[str]:
     """The lines of a file but for its comments; the variables are YAML, as a user writes them."""
-    expressions = templar(role, yaml.safe_load(controller), yaml.safe_load(node), facts)
+    expressions = templar(role, yaml.safe_load(controller), yaml.safe_load(node), facts or IPV4)
     text = (ROLES / role / "templates/etc" / f"{name}.j2").read_text(encoding="utf-8")
     return [line for line in expressions.template(trust_as_template(text)).splitlines() if line and not line.startswith("#")]
 

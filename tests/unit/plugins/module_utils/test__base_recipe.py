@@ -37,7 +37,7 @@ PARAMS: dict[str, t.Any] = {
     "components": ["main"],
     "extra_packages": [],
     "virtual_size": "3G",
-    "keyring": "/k.gpg",
+    "keyring": __file__,
 }
 
 
@@ -57,7 +57,7 @@ def test_mirrors_of_the_build_host(tmp_path: Path) -> None:
     recipe = read(tmp_path)
     assert recipe.mirrors == Mirrors("http://host.example.org/debian", "http://host.example.org/security")
     assert recipe.access.proxies == ["http://p.example.org:3128"]
-    assert (recipe.guest, recipe.virtual_size, recipe.keyring) == (None, 3 << 30, Path("/k.gpg"))
+    assert (recipe.guest, recipe.virtual_size, recipe.keyring) == (None, 3 << 30, Path(__file__))
 
 
 @pytest.mark.parametrize(
