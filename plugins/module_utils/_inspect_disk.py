@@ -15,6 +15,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout im
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import KINDS
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import Volume
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, error
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import GPT
 
 DISK = "disk"
 GPT_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
@@ -78,7 +79,7 @@ def read_gpt(stream: t.BinaryIO, lba: int, sector: int) -> GptHeader:
     where = "the primary header" if lba == 1 else f"the backup header at the end of the disk (sector {lba})"
     stream.seek(lba * sector)
     raw = stream.read(sector)
-    if len(raw) < GPT_HEADER.size or raw[:8] != b"EFI PART":
+    if len(raw) < GPT_HEADER.size or not raw.startswith(GPT):
         raise ValueError(f"{where} is missing")
     _magic, _revision, length, crc, _zero, own, other, first, last, disk_id, entries_at, count, entry_size, entries_crc = GPT_HEADER.unpack_from(raw)
     if not GPT_HEADER.size <= length <= sector or zlib.crc32(raw[:16] + b"\0\0\0\0" + raw[20:length]) != crc:

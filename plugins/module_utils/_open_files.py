@@ -65,6 +65,11 @@ def host_sources() -> list[str]:
         return []
 
 
+def host_addresses(lists: t.Iterable[tuple[str, str]]) -> list[str]:
+    """The addresses that apt of the build host fetches from: those of its sources, and the texts of ``lists`` as ``host_mirror_lists`` returns them."""
+    return [*host_sources(), *(text.strip() for _path, text in lists)]
+
+
 def inside(root: Path, path: str) -> Path:
     """Follow the links of a path as a process inside ``root`` would; the last component need not exist."""
     current = root

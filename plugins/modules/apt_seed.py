@@ -69,13 +69,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import read_access
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_seed import script
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_mirror_lists, host_sources
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_addresses, host_mirror_lists
 
 
 def ensure(path: Path, address: str, check_mode: bool) -> bool:
     """Write the script unless it is there with this content; return whether it was not."""
     lists = host_mirror_lists()
-    text = script(read_access([*host_sources(), *(content.strip() for _path, content in lists)]), lists, address)
+    text = script(read_access(host_addresses(lists)), lists, address)
     if not path.parent.is_dir():
         raise ImageError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     if path.is_file() and path.read_text(encoding="utf-8") == text:

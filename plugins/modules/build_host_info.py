@@ -118,7 +118,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access imp
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
-from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_mirror_lists, host_sources
+from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_addresses, host_mirror_lists
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import find_firmware
 
 
@@ -152,7 +152,7 @@ def main() -> t.NoReturn:
         free, memory = free_space(Path(module.params["folder"])), available_memory()
         problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
         lists = host_mirror_lists()
-        settings = read_settings([*host_sources(), *(content.strip() for _path, content in lists)])
+        settings = read_settings(host_addresses(lists))
         if problems:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
     except ImageError as error:

@@ -115,17 +115,19 @@ def quoted(key: str, text: str, what: str) -> str:
     return f'"{text}"'
 
 
-def _refuse_shape(options: t.Any, what: str) -> t.NoReturn:
-    refuse(what, f"{options!r} is no mapping", "Write parameters and their values, as in {Weight: 10}")
+def _mapping_of(options: t.Any, what: str) -> Mapping[t.Any, t.Any]:
+    """The options of a user, none when nothing is given; raises AnsibleFilterError for anything but a mapping."""
+    given = options or {}
+    if not isinstance(given, Mapping):
+        refuse(what, f"{options!r} is no mapping", "Write parameters and their values, as in {Weight: 10}")
+    return given
 
 
 def repeated(options: t.Any, what: str) -> tuple[list[str], dict[t.Any, t.Any]]:
     """The lines of options that slurm.conf(5) has several times, each with parameters of its own, and the other options."""
     lines: list[str] = []
     rest: dict[t.Any, t.Any] = {}
-    if not isinstance(options or {}, Mapping):
-        _refuse_shape(options, what)
-    for key, value in (options or {}).items():
+    for key, value in _mapping_of(options, what).items():
         if str(key).lower() not in REPEATED:
             rest[key] = value
             continue
@@ -141,9 +143,7 @@ def merge(ours: Mapping[str, t.Any], options: t.Any, what: str, kept: t.Collecti
     """
     found = {key: text_of(key, value, what) for key, value in ours.items()}
     spelling = {key.lower(): key for key in ours}
-    if not isinstance(options or {}, Mapping):
-        _refuse_shape(options, what)
-    for given, value in (options or {}).items():
+    for given, value in _mapping_of(options, what).items():
         # YAML reads some names as something else than text, too.
         if not isinstance(given, str) or not NAME.fullmatch(given):
             refuse(what, f"{given!r} is no name of a parameter", "Write the name as in slurm.conf(5)")

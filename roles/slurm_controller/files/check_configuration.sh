@@ -48,6 +48,7 @@ run_slurmctld() {
   user=$(sed -n -E 's/^SlurmUser=//Ip' /etc/slurm/slurm.conf)
   install -d -m 0755 -o "$user" "$scratch/state"
   slurmctld -D -c >"$scratch/out" 2>&1 &
+  # It tells nobody but its log that it is ready.
   waited=0
   until grep -q 'Running as primary controller' "$scratch/out" || ! kill -0 "$!" 2>/dev/null; do
     [ "$waited" -lt "$((seconds * 5))" ] || break
