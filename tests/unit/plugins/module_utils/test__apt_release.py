@@ -8,6 +8,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources im
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 EMPTY = hashlib.sha256(b"").hexdigest()
-NEEDED = ("gpg", "gpgv", "apt-get")
+NEEDED = ("gpg", "gpgconf", "gpgv", "apt-get")
 THIRD_PARTY = """\
 Types: deb
 URIs: http://hypervisor.invalid/debian/storage
@@ -52,8 +54,16 @@ class Archives:
             (folder / f"{name}.gpg").write_bytes(self.gpg("--export", f"{name}@example.org"))
 
     def gpg(self, *arguments: str) -> bytes:
-        command = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments]
-        return subprocess.run(command, env={**os.environ, "GNUPGHOME": str(self.home)}, check=True, capture_output=True).stdout
+        return self._run("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments)
+
+    def close(self) -> None:
+        # The agent of GnuPG is found by the path of the folder: one that outlives it answers for the next folder of that name.
+        self._run("gpgconf", "--kill", "all")
+
+    def _run(self, *command: str) -> bytes:
+        done = subprocess.run(command, env={**os.environ, "GNUPGHOME": str(self.home)}, check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
 
     def release(self, target: Path, origin: str, key: str, suite: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +78,15 @@ class Archives:
         return Source(f"file:{self.folder}/{name}", suite)
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+@pytest.fixture
+def archives() -> Iterator[Archives]:
     if not all(shutil.which(program) for program in NEEDED):
         pytest.skip(f"needs {', '.join(NEEDED)}")
-    return Archives(tmp_path_factory.mktemp("archives"))
+    # Not for the module: ansible-test runs each test in a process of its own, which ends without closing what the module shares.
+    with tempfile.TemporaryDirectory() as folder:
+        archives = Archives(Path(folder))
+        yield archives
+        archives.close()
 
 
 @pytest.fixture
