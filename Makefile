@@ -44,7 +44,7 @@ compare: setup-packer ## Build the images both ways and compare the results (IMA
 	scripts/compare-backends '$(IMAGES)'
 
 test: setup-test ## Run every check below but the longer Molecule scenarios and the benchmark
-	@scripts/test lint units sanity collection integration scenarios e2e
+	@scripts/test integration e2e scenarios sanity lint units collection
 
 lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
 	ruff check .
