@@ -42,6 +42,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel i
 from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import WATCHES, KernelAnswers
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import release_disk
 from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import RESOLVER, inside
+from ansible_collections.hyperscaler.images.plugins.module_utils._private_sysfs import INTERFACES, copied_settings
 from ansible_collections.hyperscaler.images.plugins.module_utils._private_view import (
     PYTHON,
     REBOOT,
@@ -55,6 +56,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._private_view i
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity, close_others
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts import NSPAWN_STATE, mount_image
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_plan import RootPlan
+from ansible_collections.hyperscaler.images.plugins.module_utils._sysfs_choices import Choices
 
 ENTER, CONTROL, ACTS, LOG, NETWORK = "enter.sock", "control.sock", "acts.jsonl", "keeper.log", "hyperscaler-network"
 # systemd-nspawn locks the folder that it is started on.
@@ -171,6 +173,9 @@ class Keeper:
         self._entrance, descriptor = _entrance.start(self._container.leader, _cgroup.tasks_of(cgroups, first_id), listener, view)
         listener.close()
         stack.callback(_end_child, self._entrance)
+        # Only one mount of it can be written; some kernels let nobody but the root of the build host change the file system.
+        _namespace.make_writable(Path(f"/proc/{leader}/root{INTERFACES}"))
+        self._choices = Choices(Path(f"/proc/{leader}/root{folder}") for folder in copied_settings(self.plan.device))
         self._control = self._listen(CONTROL, stack)
         self._join_host_name()
         self._place(ACTS).write_text("", encoding="utf-8")
@@ -270,7 +275,7 @@ class Keeper:
                 return
             ends.append(descriptor)
         answers = {each.descriptor: each for each in (self._answers, self._services) if each}
-        watched: list[t.Any] = [*answers, self._control, self._reboots, *ends]
+        watched: list[t.Any] = [*answers, self._control, self._reboots, self._choices.descriptor, *ends]
         while True:
             ready = select.select(watched, [], [])[0]
             # First: where nobody is left who could ask, answers are ready for ever.
@@ -278,6 +283,8 @@ class Keeper:
                 return
             for descriptor in set(answers).intersection(ready):
                 answers[descriptor].answer_next()
+            if self._choices.descriptor in ready:
+                self._choices.settle()
             if self._reboots in ready:
                 os.read(self._reboots, 4096)
                 self._answers.reboot()

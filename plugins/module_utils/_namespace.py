@@ -22,6 +22,11 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 PR_SET_PDEATHSIG = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
+# These system calls have one number for all processors.
+FSCONFIG = 431
+FSPICK = 433
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_CMD_RECONFIGURE = 7
 
 
 def _libc() -> ctypes.CDLL:
@@ -78,6 +83,25 @@ def leave_session_keyring() -> None:
 def remount_read_only(path: Path) -> None:
     """Write out a file system and mark it clean, even while files of it are still open for reading."""
     _require(_libc().mount(None, os.fsencode(path), None, ctypes.c_ulong(MS_REMOUNT | MS_RDONLY), None), f"remount {path} read-only")
+
+
+def remount_writable(path: Path) -> None:
+    """Let a mount be written, as far as its file system can be; there are still no programs, devices and set-user-id files."""
+    flags = ctypes.c_ulong(MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _require(_libc().mount(None, os.fsencode(path), None, flags, None), f"remount {path} writable")
+
+
+def make_writable(path: Path) -> None:
+    """Let the file system of a path be written. Its mounts stay as they are, and may be those of another mount namespace."""
+    call = _libc().syscall
+    descriptor = call(ctypes.c_long(FSPICK), ctypes.c_int(-1), os.fsencode(path), ctypes.c_uint(0))
+    _require(min(descriptor, 0), f"look at the file system of {path}")
+    try:
+        for command, key in ((FSCONFIG_SET_FLAG, b"rw"), (FSCONFIG_CMD_RECONFIGURE, None)):
+            result = call(ctypes.c_long(FSCONFIG), ctypes.c_int(descriptor), ctypes.c_uint(command), key, None, ctypes.c_int(0))
+            _require(result, f"make the file system of {path} writable")
+    finally:
+        os.close(descriptor)
 
 
 def unmount_lazily(path: Path) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import Volume
+from ansible_collections.hyperscaler.images.plugins.module_utils._private_sysfs import show_hardware, show_own_disk, show_writable_settings
+from ansible_collections.hyperscaler.images.plugins.module_utils._settings_copy import copy_settings
 
 PLACE = Path("/run/hyperscaler-view")
 MODULES = "/proc/modules"
@@ -81,7 +83,6 @@ UNITS = {**REBOOT_UNITS, **{f"/run/systemd/system/{unit}.d/hyperscaler.conf": te
 DEBIAN_SETTINGS = {"kernel/unprivileged_userns_clone": "1", "kernel/yama/ptrace_scope": "0", "dev/tty/ldisc_autoload": "1", "kernel/kexec_load_disabled": "0"}
 # ip_forward sets the ones for each interface, and the key is made at random when it is first read.
 DERIVED = frozenset({"forwarding", "mc_forwarding", "tcp_fastopen_key"})
-HARDWARE = {"sys_vendor": "QEMU", "product_name": "Standard PC (Q35 + ICH9, 2009)", "chassis_vendor": "QEMU", "bios_vendor": "SeaBIOS"}
 PROCESSOR = """processor\t: {number}
 vendor_id\t: GenuineIntel
 cpu family\t: 15
@@ -165,8 +166,9 @@ def show(view: View) -> None:
         LIST.write_text("", encoding="ascii")
     _cover(Path("/proc/1/environ"), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0TERM=linux\0")
     _show_settings()
-    _show_own_disk(view.device, view.volumes)
-    _show_hardware()
+    show_own_disk(view.device, view.volumes)
+    show_hardware()
+    show_writable_settings(view.device, PLACE)
     _link_volumes(view.volumes)
 
 
@@ -182,15 +184,7 @@ def _cover(path: Path, text: str) -> None:
 def _show_settings() -> None:
     """Copy the settings of the kernel into memory, where they can be written and read back without changing the build host."""
     copy = PLACE / "settings"
-    copy.mkdir()
-    _namespace.mount_memory(copy, "mode=0555,size=4m")
-    for folder, folders, names in os.walk(SETTINGS):
-        place = os.path.relpath(folder, SETTINGS)
-        folders[:] = [name for name in folders if os.path.normpath(f"{place}/{name}") not in (*REAL, "fs/binfmt_misc")]
-        for name in folders:
-            (copy / place / name).mkdir()
-        for name in names:
-            _copy_setting(Path(folder) / name, copy / place / name)
+    copy_settings(SETTINGS, copy, left_out=(*REAL, "fs/binfmt_misc"))
     for key, value in DEBIAN_SETTINGS.items():
         (copy / key).parent.mkdir(parents=True, exist_ok=True)
         if not (copy / key).exists():
@@ -211,45 +205,6 @@ def _bind_real(source: Path, target: Path) -> None:
     else:
         target.touch()
     _namespace.bind(source, target)
-
-
-def _copy_setting(source: Path, target: Path) -> None:
-    content = b""
-    # Some can only be written, some only by the root of the build host.
-    with contextlib.suppress(OSError):
-        content = source.read_bytes()
-    target.write_bytes(content)
-    target.chmod(0o644)
-
-
-def _show_own_disk(device: str, volumes: t.Sequence[Volume]) -> None:
-    """Of all block devices, leave only the disk of the image in /sys."""
-    nodes = {Path(node).name: Path(node).stat().st_rdev for node in (device, *(volume.node for volume in volumes))}
-    disk = Path(device).name
-    real = {name: Path("/sys/devices/virtual/block") / disk / ("" if name == disk else name) for name in nodes}
-    for place, wanted in (("/sys/block", [disk]), ("/sys/class/block", list(nodes))):
-        _replace_folder(Path(place), {name: str(real[name]) for name in wanted})
-    _replace_folder(Path("/sys/dev/block"), {f"{os.major(number)}:{os.minor(number)}": str(real[name]) for name, number in nodes.items()})
-    for place in ("/sys/bus/pci/devices", "/proc/bus"):
-        _replace_folder(Path(place), {})
-
-
-def _replace_folder(path: Path, links: t.Mapping[str, str]) -> None:
-    if not path.is_dir():
-        return
-    _namespace.mount_memory(path, "mode=0555,size=64k")
-    for name, target in links.items():
-        (path / name).symlink_to(target)
-
-
-def _show_hardware() -> None:
-    """Describe the machine as QEMU does; a build host without such a table has nothing to hide."""
-    folder = Path("/sys/devices/virtual/dmi/id")
-    if not folder.is_dir():
-        return
-    _namespace.mount_memory(folder, "mode=0555,size=64k")
-    for name, text in HARDWARE.items():
-        (folder / name).write_text(text + "\n", encoding="ascii")
 
 
 def _link_volumes(volumes: t.Sequence[Volume]) -> None:

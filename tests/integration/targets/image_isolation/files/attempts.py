@@ -49,6 +49,12 @@ def write(path: str, text: str) -> str:
     return Path(path).read_text().strip()
 
 
+def write_host_setting() -> str:
+    """By a mount of the task's own, where the one that is there cannot be written."""
+    run("mount", "-t", "sysfs", "sysfs", "/srv")
+    return write("/srv/kernel/rcu_expedited", "1")
+
+
 def make_node(path: str) -> str:
     os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(LOOP_MAJOR, MINOR))
     return "made"
@@ -90,6 +96,11 @@ print(
             "firewall": run("nft", "add", "table", "inet", "attempt") + run("nft", "list", "tables"),
             "swappiness": outcome(lambda: write("/proc/sys/vm/swappiness", "7")),
             "forwarding": outcome(lambda: write("/proc/sys/net/ipv4/ip_forward", "1")),
+            "memory": outcome(lambda: write("/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan", "7")),
+            "interface": outcome(lambda: write("/sys/class/net/lo/mtu", "60007")),
+            "queue": outcome(lambda: write(f"{next(Path('/sys/block').iterdir())}/queue/read_ahead_kb", "7")),
+            "host_setting": outcome(lambda: write("/sys/kernel/rcu_expedited", "1")),
+            "host_setting_mounted": outcome(write_host_setting),
             "clock": run("date", "--set", "2030-01-01")[:1],
             "stored_node": outcome(lambda: read_device("/outside-node")),
             "own_disk_node": outcome(put_node_on_own_disk),
