@@ -240,8 +240,8 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
     found = _open_files.host_mirror_lists([own[1] / "lists"] if own else [])
     lists = tuple((path, _outgoing.by_number(text)) for path, text in found)
-    sources = _open_files.host_sources()
-    access = read_access([*sources, *(text.strip() for _path, text in lists)]).with_proxies(_outgoing.by_number)
+    addresses = _open_files.host_addresses(lists)
+    access = read_access(addresses).with_proxies(_outgoing.by_number)
     return RootPlan(
         disk=wanted.path,
         device=device,
@@ -252,7 +252,7 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         files=_files(wanted, access),
         replacements=lists,
         resolver=_outgoing.resolver(_text_of(Path("/etc/resolv.conf"))),
-        ports=tuple(_outgoing.loopback_ports([*access.proxies, *sources])),
+        ports=tuple(_outgoing.loopback_ports([*access.proxies, *addresses])),
         init=wanted.init,
         cpus=wanted.cpus,
         memory=wanted.memory,

@@ -177,13 +177,18 @@ class Keeper:
         self._place(_enter.PROGRAM).write_bytes(_source_of(_enter))
         self._answers = KernelAnswers(descriptor, leader, kernel, self._place(ACTS))
         # Open for writing too, so that it does not end when a writer does.
-        self._reboots = os.open(f"/proc/{self._container.leader}/root{REBOOT[self.plan.init]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reboots = os.open(f"{self._root}{REBOOT[self.plan.init]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._settle()
         self._container.release()
         self._write_state()
 
     def _name(self) -> str:
         return f"hyperscaler-{document_digest(str(self.plan.disk))[:12]}"
+
+    @property
+    def _root(self) -> Path:
+        """The root file system as process 1 of the image sees it."""
+        return Path(f"/proc/{self._container.leader}/root")
 
     def _place(self, name: str) -> Path:
         return self.state_file.parent / name
@@ -251,9 +256,8 @@ class Keeper:
 
     def _environment(self) -> dict[str, str]:
         """What commands inside are given besides the usual variables."""
-        root = Path(f"/proc/{self._container.leader}/root")
         found = dict(self.plan.environment)
-        found |= {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
+        found |= {"PYTHONPATH": str(PYTHON)} if (self._root / str(PYTHON).strip("/")).is_dir() else {}
         return found if self.plan.init == "systemd" else {**found, "SYSTEMD_OFFLINE": "1"}
 
     def watch(self) -> None:
@@ -300,10 +304,9 @@ class Keeper:
 
     def _settle(self) -> dict[str, t.Any]:
         """What has been set by now was set by the start of the image, and by no role."""
-        root = Path(f"/proc/{self._container.leader}/root")
-        self._settings = read_settings(root / "proc/sys")
+        self._settings = read_settings(self._root / "proc/sys")
         # systemd has read it, and facts are those of the virtual machine that will boot the image.
-        (root / "run/systemd/container").unlink(missing_ok=True)
+        (self._root / "run/systemd/container").unlink(missing_ok=True)
         return {}
 
     def _finish(self, trim: bool) -> dict[str, t.Any]:
@@ -327,7 +330,7 @@ class Keeper:
         return {"trimmed": trimmed, "settings": settings}
 
     def _changed_settings(self) -> list[dict[str, str]]:
-        now = read_settings(Path(f"/proc/{self._container.leader}/root/proc/sys"))
+        now = read_settings(self._root / "proc/sys")
         return [{"key": key, "value": value} for key, value in sorted(now.items()) if key in self._settings and self._settings[key] != value]
 
     def _end_tasks(self) -> None:

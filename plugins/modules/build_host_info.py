@@ -115,7 +115,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import read_settings
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_addresses, host_mirror_lists
@@ -151,10 +151,10 @@ def main() -> t.NoReturn:
         tools, missing = find_tools(module.params["tools"])
         free, memory = free_space(Path(module.params["folder"])), available_memory()
         problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
-        lists = host_mirror_lists()
-        settings = read_settings(host_addresses(lists))
         if problems:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
+        lists = host_mirror_lists()
+        settings = read_settings(host_addresses(lists))
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
