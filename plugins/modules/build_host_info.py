@@ -10,7 +10,7 @@ module: build_host_info
 short_description: Check that a build host has the tools, the disk space and the memory to build images
 version_added: "1.0.0"
 description:
-  - Looks for every program that building needs, and for free disk space and memory, before anything is changed.
+  - Looks for every program and every library of Python that building needs, and for free disk space and memory, before anything is changed.
   - Everything that is missing is told in one message, with the packages to install.
 extends_documentation_fragment:
   - hyperscaler.images._attributes
@@ -44,6 +44,24 @@ options:
       minimum:
         description: The lowest version that will do, such as V(5.1). Any version does by default.
         type: str
+  libraries:
+    description: The libraries of Python that modules need on this machine, in the Python that runs them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name that Python imports it by.
+        type: str
+        required: true
+      package:
+        description: The Debian package that has it.
+        type: str
+        required: true
+      reason:
+        description: What it is needed for. The text completes "is required to".
+        type: str
+        required: true
   folder:
     description: The folder whose file system must have O(space) free. It need not exist yet.
     type: path
@@ -71,6 +89,10 @@ EXAMPLES = r"""
         package: qemu-utils
         reason: write disk images
         minimum: "5.1"
+    libraries:
+      - name: yaml
+        package: python3-yaml
+        reason: read the configuration of cloud-init in images
 """
 
 RETURN = r"""
@@ -138,9 +160,11 @@ def main() -> t.NoReturn:
         "reason": {"type": "str", "required": True},
         "minimum": {"type": "str"},
     }
+    library = {name: {"type": "str", "required": True} for name in ("name", "package", "reason")}
     module = AnsibleModule(
         argument_spec={
             "tools": {"type": "list", "elements": "dict", "required": True, "options": tool},
+            "libraries": {"type": "list", "elements": "dict", "default": [], "options": library},
             "folder": {"type": "path", "required": True},
             "space": {"type": "int", "default": 0},
             "memory": {"type": "int", "default": 0},
@@ -148,7 +172,7 @@ def main() -> t.NoReturn:
         supports_check_mode=True,
     )
     try:
-        tools, missing = find_tools(module.params["tools"])
+        tools, missing = find_tools(module.params["tools"], module.params["libraries"])
         free, memory = free_space(Path(module.params["folder"])), available_memory()
         problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
         if problems:
