@@ -19,7 +19,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure im
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_recipe import ESP, ROOT, SMALLEST, Recipe, layout
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, gpt_script, write_table
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, part_file, require_space
 from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import require_keyring
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, partition_node, release_disk, release_when_unused
@@ -113,7 +113,7 @@ def bootstrap(recipe: Recipe, destination: Path, cache: Path | None) -> dict[str
     try:
         return _bootstrap(recipe, destination, cache)
     except OSError as error:
-        raise ImageError(f"Cannot bootstrap {destination}: {error}. Look at the folder and the file system that it names.") from error
+        raise ImageError(f"Cannot bootstrap {destination}: {reason(error)}. Look at the folder and the file system that it names.") from error
 
 
 def _require_means(recipe: Recipe, destination: Path) -> None:

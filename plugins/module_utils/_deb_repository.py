@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, name_in, package_from, parse_fields, split_paragraphs
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import fetch
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, IntegrityError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import read_key, verify
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy, shown
 from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
@@ -179,8 +179,7 @@ def _unpack(packed: bytes, name: str, repository: Repository) -> str:
     try:
         data = UNPACK[PurePosixPath(name).suffix](packed)
     except (lzma.LZMAError, zlib.error, EOFError, OSError, CommandError) as error:
-        why = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise IntegrityError(f"Cannot unpack {shown(repository.folder)}/{name}: {why}. Use another mirror.") from error
+        raise IntegrityError(f"Cannot unpack {shown(repository.folder)}/{name}: {reason(error)}. Use another mirror.") from error
     return data.decode("utf-8", errors="replace")
 
 

@@ -20,7 +20,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cac
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access, read_access
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
 from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
@@ -131,7 +131,7 @@ def _ask(control: Path, action: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             with connection.makefile("rb") as stream:
                 answer: dict[str, t.Any] = json.loads(stream.read() or b'{"error": "the process that holds it open ended early; look at keeper.log beside it"}')
     except OSError as error:
-        return {"error": f"the process that holds it open does not answer ({error.strerror or error})"}
+        return {"error": f"the process that holds it open does not answer ({reason(error)})"}
     finally:
         os.close(folder)
     return answer

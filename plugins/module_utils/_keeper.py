@@ -36,7 +36,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache import collect
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel import ImageKernel
 from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import WATCHES, KernelAnswers
@@ -133,10 +133,10 @@ def _keep(keeper: Keeper, writing: int) -> t.NoReturn:
             os.close(writing)
             keeper.watch()
     except (ImageError, OSError) as error:
-        reason = str(error) if isinstance(error, ImageError) else f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
-        sys.stderr.write(f"{reason}\n")
+        why = str(error) if isinstance(error, ImageError) else reason(error)
+        sys.stderr.write(f"{why}\n")
         with contextlib.suppress(OSError):
-            os.write(writing, json.dumps({"error": f"Cannot open {keeper.plan.disk}: {reason}"}).encode("utf-8"))
+            os.write(writing, json.dumps({"error": f"Cannot open {keeper.plan.disk}: {why}"}).encode("utf-8"))
     sys.stderr.flush()
     os._exit(0)
 
@@ -297,7 +297,7 @@ class Keeper:
                 asked = json.loads(connection.recv(4096))
                 answer = self._finish(bool(asked["trim"])) if asked["action"] == "close" else self._settle()
             except (ImageError, OSError, ValueError, KeyError) as error:
-                answer = {"error": str(error)}
+                answer = {"error": str(error) if isinstance(error, ImageError) else reason(error)}
             with contextlib.suppress(OSError):
                 connection.sendall(json.dumps(answer).encode("utf-8"))
         return asked.get("action") == "close"

@@ -131,7 +131,7 @@ class Stage:
             (self.folder / staged.file).unlink()
         text = canonical_json({"format": FORMAT, "packages": [dataclasses.asdict(staged) for staged in plan.record]})
         target = self.folder / RECORD
-        if plan.record and not (target.is_file() and target.read_text(encoding="utf-8") == text):
+        if plan.record and not (target.is_file() and target.read_bytes() == text.encode("utf-8")):
             write_atomic(target, text)
 
     def _is_inside(self, candidate: Candidate) -> bool:

@@ -246,7 +246,7 @@ def read_layout(path: Path) -> dict[str, t.Any]:
     except OSError as error:
         raise MigError(f"Cannot read the MIG layout {path}: {error.strerror}. Apply the role nvidia_gpu_drivers with a layout.") from error
     except ValueError as error:
-        raise MigError(f"Cannot read the MIG layout {path}: it is not JSON ({error}). Apply the role nvidia_gpu_drivers again.") from error
+        raise MigError(f"Cannot read the MIG layout {path}: it is not JSON. Apply the role nvidia_gpu_drivers again.") from error
     if not isinstance(document, dict) or document.get("format") != 1 or not isinstance(document.get("entries"), list):
         raise MigError(f"Cannot use the MIG layout {path}: it is not of format 1. Apply the role nvidia_gpu_drivers again.")
     return document
