@@ -75,6 +75,7 @@ def same_owner(state: t.Mapping[str, t.Any], owner: ProcessIdentity | None) -> b
 def open_image(wanted: Wanted) -> dict[str, t.Any]:
     """Copy the source, grow it and open it. Raises BusyError when another run has the image, LayoutError or IntegrityError for a bad base."""
     _require_root()
+    _require_places(wanted)
     _isolation.require(wanted.path.parent)
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(wanted)
@@ -176,6 +177,17 @@ def _busy_message(wanted: Wanted, owner: ProcessIdentity | None, keeper: Process
         who = f"process {keeper.pid}" if keeper else "another task that is opening it now"
     ending = f" It can be ended with: kill {keeper.pid}" if keeper else ""
     return f"Cannot open {wanted.path}: {who} has it open. Wait for its end, or give a time to wait (option wait).{ending}"
+
+
+def _require_places(wanted: Wanted) -> None:
+    """Refuse what is no file, or no folder, before anything is written there."""
+    for path, what in ((wanted.path, "the image"), (wanted.state_file, "its state file")):
+        if path.exists() and not path.is_file():
+            raise ImageError(f"Cannot open {wanted.path}: {path} is no file, but {what} would be written there. Give another path.")
+    for folder, what in ((wanted.path.parent, "of the image"), (wanted.state_file.parent, "of the state file"), (wanted.cache, "of the package cache")):
+        blocked = next((place for place in (folder, *folder.parents) if place.exists() or place.is_symlink()), None) if folder else None
+        if blocked and not blocked.is_dir():
+            raise ImageError(f"Cannot open {wanted.path}: {blocked} is no folder, but the folder {what} would be made there. Give another path.")
 
 
 def _require_source(wanted: Wanted) -> None:

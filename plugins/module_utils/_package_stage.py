@@ -63,6 +63,8 @@ class Stage:
         """Make the folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ImageError(f"Cannot make the folder {self.folder}: something else has that name. Choose another folder.") from error
         except OSError as error:
             raise ImageError(f"Cannot make the folder {self.folder}: {error.strerror}. Choose another folder.") from error
 

@@ -244,7 +244,8 @@ def test_a_state_that_is_none(connection: image.Connection, options: dict[str, t
     assert caught.value.__cause__ is None
 
 
-def test_files_of_the_controller_that_cannot_be_used(connection: image.Connection, inside: FakeImage, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("inside")
+def test_files_of_the_controller_that_cannot_be_used(connection: image.Connection, tmp_path: Path) -> None:
     with pytest.raises(AnsibleConnectionFailure, match=r"Cannot copy .* into the image: Is a directory\. Correct"):
         connection.put_file(str(tmp_path), "/x")
     with pytest.raises(AnsibleConnectionFailure, match=r"Cannot write what was fetched to .*: Is a directory\. Choose"):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 
 import pytest
@@ -30,5 +29,5 @@ def test_no_number_and_no_class(error: Exception, expected: str) -> None:
 
 def test_a_real_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Errno") as caught:
-        os.rename(tmp_path / "none", tmp_path / "other")
+        (tmp_path / "none").rename(tmp_path / "other")
     assert reason(caught.value) == f"No such file or directory ({tmp_path / 'none'}, {tmp_path / 'other'})"
