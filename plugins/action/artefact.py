@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         try:
             return self._ensure(arguments, variables)
         except ImageError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
 
     def _ensure(self, arguments: t.Mapping[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         component = arguments["component"]

@@ -32,10 +32,8 @@ class ActionModule(ActionBase):
         _validated, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         try:
             disk_size = human_to_bytes(arguments["disk_size"], default_unit="B")
-        except ValueError as error:
-            raise AnsibleActionFail(
-                f"Cannot describe the image: disk_size is {arguments['disk_size']!r}, which is no size ({error}). Give one such as 20G."
-            ) from error
+        except ValueError:
+            raise AnsibleActionFail(f"Cannot describe the image: disk_size is {arguments['disk_size']!r}, which is no size. Give one such as 20G.") from None
         result: dict[str, t.Any] = self._execute_module(module_name="ansible.builtin.setup", module_args={"gather_subset": SUBSETS}, task_vars=task_vars)
         if result.get("failed"):
             return result

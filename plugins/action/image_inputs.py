@@ -44,9 +44,9 @@ class ActionModule(ActionBase):
         try:
             return self._judge(variables, manifest)
         except ImageError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         except OSError as error:
-            raise AnsibleActionFail(f"Cannot read {error.filename}, which shapes the image: {error.strerror}. Correct its permissions.") from error
+            raise AnsibleActionFail(f"Cannot read {error.filename}, which shapes the image: {error.strerror}. Correct its permissions.") from None
 
     def _judge(self, variables: dict[str, t.Any], manifest: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         scope = Scope(self._templar, variables)

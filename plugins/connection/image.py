@@ -120,13 +120,20 @@ class Connection(ConnectionBase):
         host.set_options(var_options=self.get_option("build_host_variables") if kind == "ssh" else {})
         self._build_host = host
         state_file = self.get_option("state_file")
+        why = ""
         try:
             self._state = json.loads(self._read_state(kind, state_file))
+            if not isinstance(self._state, dict) or not {"path", "enter", "environment"} <= self._state.keys():
+                why = "that file does not describe an open image"
         except OSError as error:
+            why = f"the image is not open ({error.strerror})"
+        except ValueError:
+            why = "that file does not describe an open image"
+        if why:
+            # With another error as its cause, Ansible would add the text of that.
             raise AnsibleConnectionFailure(
-                f"Cannot run a task inside the image of {state_file}: the image is not open ({error.strerror}). "
-                "Open it with hyperscaler.images.image_root first; nothing was run."
-            ) from error
+                f"Cannot run a task inside the image of {state_file}: {why}. Open it with hyperscaler.images.image_root first; nothing was run."
+            )
         self._connected = True
         return self
 
@@ -204,7 +211,11 @@ class Connection(ConnectionBase):
         self._connect()
         if not Path(in_path).exists():
             raise AnsibleFileNotFound(f"Cannot copy {in_path} into the image: there is no such file.")
-        rc, _out, err = self.exec_command(f"cat > {shlex.quote(out_path)}", in_data=Path(in_path).read_bytes(), sudoable=False)
+        try:
+            data = Path(in_path).read_bytes()
+        except OSError as error:
+            raise AnsibleConnectionFailure(f"Cannot copy {in_path} into the image: {error.strerror}. Correct the path or its permissions.") from None
+        rc, _out, err = self.exec_command(f"cat > {shlex.quote(out_path)}", in_data=data, sudoable=False)
         if rc != 0:
             raise AnsibleConnectionFailure(f"Cannot copy {in_path} to {out_path} inside {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
 
@@ -214,7 +225,10 @@ class Connection(ConnectionBase):
         rc, out, err = self.exec_command(f"cat -- {shlex.quote(in_path)}", sudoable=False)
         if rc != 0:
             raise AnsibleConnectionFailure(f"Cannot fetch {in_path} from {self._state['path']}: {err.decode('utf-8', errors='replace').strip()}")
-        Path(out_path).write_bytes(out)
+        try:
+            Path(out_path).write_bytes(out)
+        except OSError as error:
+            raise AnsibleConnectionFailure(f"Cannot write what was fetched to {out_path}: {error.strerror}. Choose another place, or make room.") from None
 
     def close(self) -> None:
         """Leave the build host."""

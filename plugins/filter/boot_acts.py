@@ -18,8 +18,8 @@ def boot_acts(document: str, seen: int = 0) -> dict[str, t.Any]:
     lines = [line for line in document.splitlines() if line.strip()]
     try:
         events = [json.loads(line) for line in lines[int(seen) :]]
-    except ValueError as error:
-        raise AnsibleFilterError(f"Cannot read what acts at boot only: expected one JSON document per line, got {error}") from error
+    except ValueError:
+        raise AnsibleFilterError("Cannot read what acts at boot only: expected one JSON document per line, but one is something else") from None
     acts = [event for event in events if event["kind"] != REFUSED]
     return {
         "count": len(lines),

@@ -18,7 +18,7 @@ def mig_gres(layout: t.Any, gpus: t.Mapping[str, int], types: t.Mapping[str, str
     try:
         return slurm_gres(layout_from(layout), gpus, types or {})
     except ImageError as error:
-        raise AnsibleFilterError(str(error)) from error
+        raise AnsibleFilterError(str(error)) from None
 
 
 class FilterModule:

@@ -20,8 +20,8 @@ def stage_seconds(marks: t.Sequence[t.Mapping[str, t.Any]], end: float) -> dict[
             stages[mark["stage"]] = round(stages.get(mark["stage"], 0.0) + seconds, 1)
             if mark.get("role"):
                 roles[mark["role"]] = round(roles.get(mark["role"], 0.0) + seconds, 1)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AnsibleFilterError(f"Cannot compute the seconds of the stages: each mark needs a stage and a time ({error!r}).") from error
+    except (KeyError, TypeError, ValueError):
+        raise AnsibleFilterError("Cannot compute the seconds of the stages: each mark needs a stage and a time.") from None
     return {"stages": stages, "roles": roles}
 
 

@@ -14,6 +14,7 @@ import re
 import typing as t
 from urllib.parse import urlsplit
 
+MISSING = re.compile(r"(?:NO_PUBKEY|Missing key) ([0-9A-F]{16,40})")
 FETCH = re.compile(r"Failed to fetch (?P<uri>\S+)\s+(?P<reason>.*)")
 UNREACHED = re.compile(r"(?:Could not connect to|Unable to connect to|Cannot initiate the connection to|connecting to) (?P<host>\[[^\]]+\]|[^\s:]+)")
 UNRESOLVED = re.compile(r"(?:Could not resolve|Temporary failure resolving|Something wicked happened resolving) '(?P<host>[^':]+)")
@@ -47,7 +48,7 @@ REFUSED = (
         CERTIFICATES,
     ),
 )
-UNUSABLE = (
+FAILED = (
     (r"\b5\d\d  [A-Z][\w ]*", "the server of {uri}, or a proxy in front of it, failed ({said})", f"Try again later. {PROXY_CHECK}"),
     (r"NOSPLIT|does the network require authentication", "a page came instead of the package lists of {uri}, as from a login page of a network", PROXY_CHECK),
     (
@@ -56,15 +57,35 @@ UNUSABLE = (
         "Check the clock of the build host",
     ),
     (r"Hash Sum mismatch|unexpected size|File has changed", "{uri} changed while it was read ({said})", "Try again in some minutes"),
-    (r"NO_PUBKEY \w+|BADSIG \w+|EXPKEYSIG \w+|Missing key \w+", "the signature of {uri} cannot be verified ({said})", SIGNED),
+)
+UNUSABLE = (
+    (r"BADSIG \w+|EXPKEYSIG \w+", "the signature of {uri} cannot be verified ({said})", SIGNED),
     (r"GPG error|OpenPGP signature verification failed|invalid signature", "the signature of {uri} cannot be verified ({said})", SIGNED),
     (r"is not signed|does not have a Release file", "{uri} has no signed package lists", SIGNED),
 )
 
 
-def explain(output: str) -> Failure | None:
-    """The reason in the output of apt or of a program that calls it; None when it is no failure to fetch."""
-    return _first_of(REFUSED, output) or _unreached(output) or _first_of(UNUSABLE, output)
+def explain(output: str, keyring: str = "") -> Failure | None:
+    """The reason in the output of apt or of a program that calls it; None when it is no failure to fetch.
+
+    ``keyring`` is the file with the keys that were to sign the package lists, where there is just one.
+    """
+    return _first_of(REFUSED, output) or _unreached(output) or _first_of(FAILED, output) or _unknown_key(output, keyring) or _first_of(UNUSABLE, output)
+
+
+def missing_keys(output: str) -> tuple[str, ...]:
+    """The ids of the keys that apt says it does not have."""
+    return tuple(dict.fromkeys(MISSING.findall(output)))
+
+
+def _unknown_key(output: str, keyring: str) -> Failure | None:
+    keys = missing_keys(output)
+    if not keys:
+        return None
+    line = next(line for line in output.splitlines() if MISSING.search(line))
+    which = f"the keyring {keyring} of the build host" if keyring else "the keyring that its source names (Signed-By)"
+    cause = f"{_mirror(line, output)} is signed with the key {' and '.join(keys)}, which {which} does not have"
+    return Failure(cause, "Give the keyring that has this key, from the publisher of the mirror, or correct the address of the mirror")
 
 
 def _first_of(causes: t.Iterable[tuple[str, str, str]], output: str) -> Failure | None:
@@ -83,7 +104,7 @@ def _mirror(line: str, output: str) -> str:
     """The archive that a line speaks of, else the first one in the whole output; without credentials."""
     for text in (line, output):
         if found := re.search(r"\b(?:https?|file|copy):/\S+", text):
-            uri = re.sub(r"//[^/@]*@", "//", found.group(0)).rstrip("',.:;")
+            uri = without_password(found.group(0)).rstrip("',.:;")
             return uri.partition("/dists/")[0].partition("/pool/")[0]
     return "the package archive"
 
@@ -103,3 +124,8 @@ def _unreached(output: str) -> Failure | None:
     if "Connection timed out" in output or "Connection failed" in output:
         return Failure(f"{_mirror('', output)} cannot be reached", NETWORK)
     return None
+
+
+def without_password(uri: str) -> str:
+    """An address that may be shown: without user name and password."""
+    return re.sub(r"^([^:/]+://)[^/]*@", r"\1", uri)

@@ -15,9 +15,10 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import Failure, explain
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import Failure, explain, missing_keys, without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import read_key, verify
 
 LISTS = Path("/var/lib/apt/lists")
 ORIGIN = re.compile(r"^Origin:\s*(.*?)\s*$", re.MULTILINE)
@@ -78,13 +79,25 @@ class Releases:
             if answered.get(source.uri) in ORIGINS:
                 return source
         silent = [source for source in unknown if source.uri not in answered and not _was_refused(source, said)]
-        self.failure = explain(said) if silent else None
+        refused = [source for source in unknown if source not in silent and source.uri not in answered]
+        self.failure = explain(said) if silent else self._lacks(refused, said)
         # apt takes nothing from such a source that Debian has not signed.
         trusted = [source for source in silent if OWN_KEYRING.search(source.signed_by) or source.signed_by == str(self._keyring)]
         if trusted:
             return trusted[0]
         # Where there is just one, and nothing says that it is another's, signatures are verified when something is taken from it.
         return silent[0] if len(silent) == 1 and not silent[0].signed_by else None
+
+    def _lacks(self, refused: t.Sequence[Asked], said: str) -> Failure | None:
+        """That no key of the keyring has signed what apt could read; None where that is not the reason."""
+        found = [(source.uri, keys) for source in refused if (keys := missing_keys(_lines_of(source, said)))]
+        if not found:
+            return None
+        told = ", ".join(f"{without_password(uri)} is signed with {' and '.join(keys)}" for uri, keys in dict(found).items())
+        return Failure(
+            f"the keyring {self._keyring} does not have the key of any of them ({told})",
+            "Give the keyring that has the key of your mirror (option keyring)",
+        )
 
     def _known(self, source: Asked) -> bool | None:
         """Whether a source is Debian's, by the lists that were fetched before; None where there are none that count."""
@@ -98,12 +111,9 @@ class Releases:
     def _is_signed(self, file: Path) -> bool:
         """Whether a key of the keyring has signed the file; False as well where no program can tell."""
         try:
-            gpgv = Command("gpgv", reason="verify package lists", package="gpgv")
-        except ToolError:
+            return verify(file, read_key(self._keyring), attempt=f"verify {file}").valid
+        except (ToolError, IntegrityError):
             return False
-        arguments = ("--status-fd", "1", "--keyring", self._keyring, file)
-        status = gpgv.run(*arguments, attempt=f"verify {file}", accepted=range(256)).stdout
-        return bool(re.search(r"^\[GNUPG:\] GOODSIG ", status, re.MULTILINE)) and " BADSIG " not in status
 
     def _ask(self, sources: t.Sequence[Asked]) -> tuple[dict[str, str], str]:
         """The origin by address of the sources whose Release files apt could fetch and verify, and what apt said of others."""
@@ -155,4 +165,8 @@ def _escaped(name: str) -> str:
 
 def _was_refused(source: Asked, said: str) -> bool:
     """Whether apt had a Release file of the source and no key for it: then it is somebody else's."""
-    return any(source.uri in line and re.search(r"GPG error|NO_PUBKEY|BADSIG|Missing key", line) for line in said.splitlines())
+    return re.search(r"GPG error|NO_PUBKEY|BADSIG|Missing key", _lines_of(source, said)) is not None
+
+
+def _lines_of(source: Asked, said: str) -> str:
+    return "\n".join(line for line in said.splitlines() if source.uri in line)

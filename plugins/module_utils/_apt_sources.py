@@ -11,6 +11,7 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import Releases
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
@@ -136,8 +137,3 @@ def find_mirrors(sources: t.Iterable[Source], where: str, keyring: Path = KEYRIN
 def security_of(archive: str) -> str:
     """The security archive that lies beside a package archive on the usual mirrors."""
     return f"{archive.rstrip('/')}-security"
-
-
-def without_password(uri: str) -> str:
-    """An address that may be shown: without user name and password."""
-    return re.sub(r"^([^:/]+://)[^/]*@", r"\1", uri)

@@ -62,8 +62,11 @@ def read_lock(path: Path) -> dict[str, Locked]:
         return {}
     except OSError as error:
         raise ImageError(f"Cannot read the lock file {path}: {error.strerror}. Correct artefact_lock.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ImageError(f"Cannot use the lock file {path}: it is not JSON. Make it with the playbook lock.yml.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImageError(f"Cannot use the lock file {path}: {type(error).__name__} {error}. Make it with the playbook lock.yml.") from error
+        why = str(error) if type(error) is ValueError else "it lacks what the playbook writes"
+        raise ImageError(f"Cannot use the lock file {path}: {why}. Make it with the playbook lock.yml.") from error
 
 
 def _package(entry: t.Mapping[str, t.Any]) -> LockedPackage:

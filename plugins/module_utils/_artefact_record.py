@@ -94,7 +94,7 @@ def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
     try:
         retries, timeout = int(variables.get("artefact_retries", 2)), float(variables.get("artefact_connect_timeout", 10))
     except (TypeError, ValueError) as error:
-        raise ImageError(f"Cannot use artefact_retries or artefact_connect_timeout: {error}.") from error
+        raise ImageError("Cannot use artefact_retries or artefact_connect_timeout: both must be numbers. Correct them.") from error
     return Settings(
         policy,
         str(variables.get("artefact_lock") or data / "artefacts.lock.json"),

@@ -12,17 +12,13 @@ import uuid
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access, read_access
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import (
-    Mirrors,
-    find_mirrors,
-    read_sources,
-    security_of,
-    without_password,
-)
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import without_password
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors, find_mirrors, read_sources, security_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_system import suites_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import GPT_BIOS_BOOT, GPT_ESP, GPT_ROOT, MIB, Partition
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import require_keyring
 
 RECIPE_VERSION = 2
 KERNELS = {"genericcloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
@@ -134,11 +130,7 @@ def read_recipe(params: t.Mapping[str, t.Any], apt_folder: Path) -> Recipe:
         archive = params["mirror"].rstrip("/")
         mirrors = Mirrors(archive, params["security_mirror"] or security_of(archive))
     else:
-        if not Path(params["keyring"]).is_file():
-            raise ImageError(
-                f"Cannot bootstrap Debian {params['release']}: the keyring {params['keyring']} is not there, so nothing could be verified. "
-                "Install the package debian-archive-keyring, or correct the option keyring."
-            )
+        require_keyring(Path(params["keyring"]), f"bootstrap Debian {params['release']}")
         lists = [Path(params["cache_dir"]) / "lists"] if params.get("cache_dir") else []
         found = find_mirrors(read_sources(apt_folder), "the build host", Path(params["keyring"]), lists)
         mirrors = Mirrors(found.archive, params["security_mirror"] or found.security)

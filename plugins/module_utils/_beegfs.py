@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
 COMPONENTS = ("mgmtd", "meta", "storage", "client")
@@ -161,7 +162,7 @@ def _release(candidates: t.Sequence[Candidate], wanted: Wanted) -> str:
             releases.setdefault(candidate.package.release, []).append(candidate.origin)
     if wanted.release is not None:
         if wanted.release not in releases:
-            has = ", ".join(sorted(releases, key=version_key)) or "no packages of BeeGFS"
+            has = ", ".join(sorted(releases, key=version_order)) or "no packages of BeeGFS"
             raise PackageError(f"Cannot take BeeGFS {wanted.release}: the source has {has}. Ask for a version that it has, or use another source.")
         return wanted.release
     if not releases:
@@ -170,12 +171,12 @@ def _release(candidates: t.Sequence[Candidate], wanted: Wanted) -> str:
             "these components use. Use a source that has them."
         )
     if len(releases) > 1 and not wanted.newest:
-        listed = "; ".join(f"{release}: {', '.join(sorted(releases[release]))}" for release in sorted(releases, key=version_key))
+        listed = "; ".join(f"{release}: {', '.join(sorted(releases[release]))}" for release in sorted(releases, key=version_order))
         raise PackageError(
             f"Cannot choose packages of BeeGFS: the source mixes versions ({listed}). Remove what is not wanted, or ask for one version.",
-            versions=sorted(releases, key=version_key),
+            versions=sorted(releases, key=version_order),
         )
-    return max(releases, key=version_key)
+    return max(releases, key=version_order)
 
 
 def _names(entries: t.Iterable[str]) -> list[str]:
@@ -222,11 +223,3 @@ def _why_not(candidate: Candidate, release: str, wanted: Wanted) -> str:
     if package.architecture not in (wanted.architecture, "all"):
         return f"it is for {package.architecture}, and {wanted.architecture} is wanted"
     return f"none of the components {', '.join(wanted.components)} uses it"
-
-
-def version_key(text: str) -> list[tuple[int, t.Any]]:
-    """A key that sorts versions of BeeGFS: numbers as numbers, and pre-releases (after a tilde) before their release."""
-    key: list[tuple[int, t.Any]] = []
-    for part in re.findall(r"\d+|~|[A-Za-z]+", text):
-        key.append((2, int(part)) if part.isdigit() else (0, "") if part == "~" else (1, part))
-    return [*key, (1, "")]

@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError, reason
 
 IMAGE_DOCUMENT = "etc/hyperscaler-image.json"
 JOURNAL_LINES = 6
@@ -210,8 +210,10 @@ def read_image_document(root: Path) -> tuple[dict[str, t.Any] | None, str]:
     """What the image says of itself, or why that cannot be read."""
     try:
         document = json.loads((root / IMAGE_DOCUMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return None, str(error)
+    except OSError as error:
+        return None, reason(error)
+    except ValueError:
+        return None, "it is not JSON"
     return (document, "") if isinstance(document, dict) else (None, "it is not a JSON object")
 
 
@@ -229,7 +231,7 @@ def _cloud_init(timeout: float) -> dict[str, t.Any] | None:
     try:
         return t.cast("dict[str, t.Any]", json.loads(result.stdout))
     except ValueError as error:
-        raise ImageError(f"Cannot read the status of cloud-init: {error}. It said: {(result.stdout + result.stderr).strip()}", rc=result.rc) from error
+        raise ImageError(f"Cannot read the status of cloud-init: it is not JSON. It said: {(result.stdout + result.stderr).strip()}", rc=result.rc) from error
 
 
 def _system_state(timeout: float) -> str:

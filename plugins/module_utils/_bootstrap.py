@@ -15,13 +15,13 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cache, _base_system, _boot_loader, _namespace
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import explain
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import explain, without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._base_recipe import ESP, ROOT, SMALLEST, Recipe, layout
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, gpt_script, write_table
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, part_file, require_space
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import require_keyring
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, partition_node, release_disk, release_when_unused
 
 # A killed run takes its children with it: they lose their parent, and the kernel ends them with everything that they started.
@@ -113,7 +113,7 @@ def bootstrap(recipe: Recipe, destination: Path, cache: Path | None) -> dict[str
     try:
         return _bootstrap(recipe, destination, cache)
     except OSError as error:
-        raise ImageError(f"Cannot bootstrap {destination}: {error}. Look at the folder and the file system that it names.") from error
+        raise ImageError(f"Cannot bootstrap {destination}: {reason(error)}. Look at the folder and the file system that it names.") from error
 
 
 def _require_means(recipe: Recipe, destination: Path) -> None:
@@ -126,11 +126,7 @@ def _require_means(recipe: Recipe, destination: Path) -> None:
     require_space(destination.parent, SMALLEST, f"bootstrap a base image for {destination}")
     for program, package in TOOLS.items():
         Command(program, reason="bootstrap a base image", package=package)
-    if not recipe.keyring.is_file():
-        raise ImageError(
-            f"Cannot bootstrap {destination}: the keyring {recipe.keyring} is not there, so nothing could be verified. "
-            "Install the package debian-archive-keyring or choose another keyring."
-        )
+    require_keyring(recipe.keyring, f"bootstrap {destination}")
 
 
 def _bootstrap(recipe: Recipe, destination: Path, cache: Path | None) -> dict[str, t.Any]:
@@ -280,15 +276,15 @@ def _install_packages(recipe: Recipe, root: Path, work: Path) -> None:
     try:
         mmdebstrap.run(*mmdebstrap_arguments(recipe, root, work / "sources.list"), attempt=attempt)
     except CommandError as error:
-        raise CommandError(f"Cannot {attempt}: {why(error)}", **error.details) from error
+        raise CommandError(f"Cannot {attempt}: {why(error, recipe.keyring)}", **error.details) from error
     _namespace.unmount(shown)
 
 
-def why(error: CommandError) -> str:
+def why(error: CommandError, keyring: Path) -> str:
     """Why mmdebstrap failed and what to do, in sentences, with what apt said."""
     said = error.details.get("stderr", "")
     lines = error_lines(said).rstrip(".")
-    failure = explain(said)
+    failure = explain(said, str(keyring))
     if failure:
         return f"{failure.cause}. {failure.advice}. {lines}".strip()
     remedy = "Check that the mirror has this release and these packages."

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
+import sys
 import typing as t
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._errors import 
 MEBI = 1 << 20
 
 
-def find_tools(wanted: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Path and version of each program, and a sentence for each that is missing or too old, with the packages to install last."""
+def find_tools(wanted: t.Iterable[t.Mapping[str, t.Any]], libraries: t.Iterable[t.Mapping[str, t.Any]] = ()) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Path and version of each program, and a sentence for each program or library of Python that is missing or too old, with the packages to install last."""
     found: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     packages: list[str] = []
@@ -36,6 +38,10 @@ def find_tools(wanted: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[dict[str, dic
             packages.append(tool["package"])
         if minimum:
             found[tool["program"]]["version"] = _dotted(version)
+    for library in libraries:
+        if importlib.util.find_spec(library["name"]) is None:
+            problems.append(f"The library {library['name']} of Python is required to {library['reason']}, but {sys.executable} does not have it.")
+            packages.append(library["package"])
     if packages:
         problems.append(f"Install them: apt-get install {' '.join(sorted(set(packages)))}")
     return found, problems

@@ -33,7 +33,7 @@ class CloudSource:
 def convert(source: CloudSource, destination: Path) -> dict[str, t.Any]:
     """Write the raw image, and return its description."""
     if not source.path.is_file():
-        raise ImageError(f"Cannot convert {source.path}: it does not exist. Download it again (hyperscaler.images.debian_cloud_checksum).")
+        raise ImageError(f"Cannot convert {source.path}: there is no such file. Download it again (hyperscaler.images.debian_cloud_checksum).")
     if file_digest(source.path, "sha512") != source.sha512.lower():
         raise IntegrityError(f"Cannot convert {source.path}: it does not have the SHA-512 {source.sha512}. Download it again.", path=str(source.path))
     qemu_img = Command("qemu-img", reason="convert cloud images", package="qemu-utils")

@@ -132,7 +132,7 @@ class Command:
             return json.loads(result.stdout)
         except ValueError as error:
             raise CommandError(
-                f"Cannot {attempt}: {self.program} printed something that is not JSON ({error}).",
+                f"Cannot {attempt}: {self.program} printed something that is not JSON.",
                 cmd=list(result.argv),
                 rc=result.rc,
                 stdout=result.stdout,

@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, package_from, parse_fields, split_paragraphs
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 AR_MAGIC = b"!<arch>\n"
@@ -111,8 +111,7 @@ def look_into(path: Path) -> Reading:
     except _UnfitError as error:
         return Reading(package, f"Cannot use the package {path}: {error}. Build it again with other fields, or remove it.")
     except (ValueError, EOFError, OSError, tarfile.TarError, lzma.LZMAError, zlib.error, CommandError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Reading(package, f"Cannot use the package {path}: {why}. The file is damaged or incomplete; fetch or build it again.")
+        return Reading(package, f"Cannot use the package {path}: {reason(error)}. The file is damaged or incomplete; fetch or build it again.")
     return Reading(package)
 
 
@@ -218,6 +217,8 @@ def _read_control(stream: t.BinaryIO, member: _Member) -> tuple[str, dict[str, s
         for entry in archive:
             name = plain_path(entry.name)
             if name not in limits:
+                continue
+            if name == "md5sums" and entry.issym():
                 continue
             if not entry.isreg() or entry.size > limits[name]:
                 raise ValueError(f"its file {name} is not a regular file of less than {limits[name]} bytes")

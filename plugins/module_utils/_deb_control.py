@@ -11,11 +11,14 @@ import typing as t
 
 # What dpkg accepts, which is more than Debian's policy allows: lib/dpkg/pkg-spec.c, parsehelp.c and arch.c of dpkg 1.22.
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-VERSION = re.compile(r"(?:\d+:\d[A-Za-z0-9.+~:-]*|\d[A-Za-z0-9.+~-]*)")
+VERSION = re.compile(r"(?:\+?\d+:\d[A-Za-z0-9.+~:-]*|\d[A-Za-z0-9.+~-]*)")
 REVISION = re.compile(r"[A-Za-z0-9.+~]+")
 ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 # What C calls white space, but for the line feed.
 BLANKS = " \t\r\f\v"
+# Editors of MS-DOS end a file with it.
+END_OF_FILE = "\x1a"
+NAMED = re.compile(r"^package[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 # A dependency is a list of alternatives, of which one is enough.
 Dependency = tuple[str, ...]
@@ -73,8 +76,15 @@ def parse_depends(text: str) -> tuple[Dependency, ...]:
 
 
 def split_paragraphs(text: str) -> list[str]:
-    """The paragraphs of a control file or a package index, which empty lines part."""
-    return [paragraph for paragraph in re.split(r"\n(?:[ \t\r]*\n)+", text.strip("\n")) if paragraph.strip(BLANKS)]
+    """The paragraphs of a control file or a package index, which empty lines part; a line of blanks does not, as for apt."""
+    whole = text.rstrip("\n").removesuffix(END_OF_FILE).strip("\n")
+    return [paragraph for paragraph in re.split(r"\n(?:\r*\n)+", whole) if paragraph.strip(BLANKS)]
+
+
+def name_in(paragraph: str) -> str:
+    """The name of a package whose fields cannot be read; empty when there is none."""
+    found = NAMED.search(paragraph)
+    return found.group(1).lower() if found else ""
 
 
 def parse_fields(paragraph: str) -> dict[str, str]:

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import bz2
 import dataclasses
 import gzip
 import hashlib
@@ -17,15 +16,35 @@ import typing as t
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, package_from, parse_fields, split_paragraphs
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, name_in, package_from, parse_fields, split_paragraphs
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import fetch
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, DownloadError, IntegrityError, reason
+from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import read_key, verify
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy, shown
+from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 LARGEST_RELEASE = 4 << 20
 LARGEST_INDEX = 64 << 20
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _unzstd(packed: bytes) -> bytes:
+    with tempfile.NamedTemporaryFile(prefix="hyperscaler-index-") as file:
+        file.write(packed)
+        file.flush()
+        with unpacked_zstd(Path(file.name), reason="read package indexes that are compressed with it", attempt="unpack a package index") as plain:
+            return plain.read_bytes()
+
+
+# By the ending of an index, the smallest first; zstd needs a program, so it comes after those that Python reads itself.
+UNPACK: dict[str, t.Callable[[bytes], bytes]] = {
+    ".xz": lzma.decompress,
+    ".lzma": lzma.decompress,
+    ".bz2": bz2.decompress,
+    ".gz": gzip.decompress,
+    ".zst": _unzstd,
+    "": bytes,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +74,14 @@ class Repository:
 
 
 @dataclasses.dataclass(frozen=True)
+class Release:
+    """What a Release file says: the sha256 of each index, and whether the server has them by that, too."""
+
+    sums: t.Mapping[str, str]
+    by_hash: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """A package in the index; ``trouble`` is why it cannot be used, then ``url`` and ``sha256`` may be empty."""
 
@@ -66,87 +93,81 @@ class Entry:
 
 def read_index(repository: Repository, architecture: str, policy: Policy) -> list[Entry]:
     """The packages of a repository; raises IntegrityError when the signature or a digest is wrong."""
-    release = _signed_release(repository, policy)
-    sums = release_sums(release, repository.folder)
-    name, digest = choose_index(sums, repository, architecture)
-    packed = fetch(f"{repository.folder}/{name}", LARGEST_INDEX, policy)
-    if hashlib.sha256(packed).hexdigest() != digest:
-        raise IntegrityError(
-            f"Cannot use {shown(repository.folder)}/{name}: it does not have the digest that the signed Release file gives. "
-            "The repository is being updated or was changed; try again, or use another mirror."
-        )
+    release = release_of(_signed_release(repository, policy), repository.folder)
+    name, packed = _fetch_index(choose_indexes(release.sums, repository, architecture), release, repository, policy)
     return parse_index(_unpack(packed, name, repository), repository)
+
+
+def _fetch_index(names: t.Sequence[str], release: Release, repository: Repository, policy: Policy) -> tuple[str, bytes]:
+    """The first of the indexes that the server has, with its name: a Release file may list more than there are."""
+    first: DownloadError | None = None
+    for name in names:
+        digest = release.sums[name]
+        # A name that changes with the content, so that a repository that is being updated does no harm.
+        by_hash = [f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest}".lstrip("/")] if release.by_hash else []
+        for place in (*by_hash, name):
+            try:
+                packed = fetch(f"{repository.folder}/{place}", LARGEST_INDEX, policy)
+            except DownloadError as error:
+                # Some servers answer 403 for what they do not have.
+                if error.details.get("cause") not in ("missing", "denied"):
+                    raise
+                first = first if first or place != name else error
+                continue
+            if hashlib.sha256(packed).hexdigest() == digest:
+                return name, packed
+            raise IntegrityError(
+                f"Cannot use {shown(repository.folder)}/{place}: it does not have the digest that the signed Release file gives. "
+                "The repository is being updated or was changed; try again, or use another mirror."
+            )
+    raise first or DownloadError(f"Cannot read {shown(repository.folder)}: it has no package index. Use another mirror.")
 
 
 def _signed_release(repository: Repository, policy: Policy) -> str:
     signed = fetch(f"{repository.folder}/InRelease", LARGEST_RELEASE, policy)
-    gpgv = Command("gpgv", reason="verify the signature of a package repository", package="gpgv")
+    where = f"{shown(repository.folder)}/InRelease"
     with tempfile.TemporaryDirectory(prefix="hyperscaler-repository-") as folder:
-        keyring, source, content = Path(folder, "key.gpg"), Path(folder, "InRelease"), Path(folder, "Release")
-        keyring.write_bytes(read_key(repository.key))
+        source, content = Path(folder, "InRelease"), Path(folder, "Release")
         source.write_bytes(signed)
-        attempt, status = f"verify the signature of {shown(repository.folder)}/InRelease", ["--status-fd", "1"] if repository.fingerprint else []
-        try:
-            done = gpgv.run(*status, "--quiet", "--keyring", keyring, "--output", content, "--", source, attempt=attempt)
-        except CommandError as error:
+        found = verify(source, read_key(repository.key), attempt=f"verify the signature of {where}", content=content)
+        if not found.valid:
             raise IntegrityError(
-                f"{error} The repository is not signed by the key in {repository.key}. Use the key that its publisher names, or another mirror.",
-                **error.details,
-            ) from error
-        if repository.fingerprint and repository.fingerprint not in signers(done.stdout):
+                f"Cannot verify the signature of {where}: {found.trouble(repository.key)}. The repository is not signed by the key in {repository.key}. "
+                "Use the key that its publisher names, or another mirror."
+            )
+        if repository.fingerprint and repository.fingerprint not in found.good:
             raise IntegrityError(
-                f"Cannot use {shown(repository.folder)}/InRelease: it is signed by {', '.join(sorted(signers(done.stdout))) or 'nobody'}, and only "
-                f"{repository.fingerprint} is trusted. Compare the fingerprint with the one that the publisher names."
+                f"Cannot use {where}: it is signed by {', '.join(sorted(found.good))}, and only {repository.fingerprint} is trusted. "
+                "Compare the fingerprint with the one that the publisher names."
             )
         # Only what the signature covers is read, not what stands around it.
         return content.read_text(encoding="utf-8", errors="replace")
 
 
-def signers(status: str) -> set[str]:
-    """The fingerprints of the primary keys that gpgv found good signatures of, from what it writes to its status descriptor."""
-    found = (re.match(r"\[GNUPG:\] VALIDSIG ([0-9A-F]{40}) .* ([0-9A-F]{40})$", line.strip()) for line in status.splitlines())
-    return {match.group(2) for match in found if match}
-
-
-def read_key(path: Path) -> bytes:
-    """A public key as gpgv wants it, from a binary or an armoured file."""
+def release_of(text: str, folder: str) -> Release:
+    """Read the Release file of a suite."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"Cannot read the repository key {path}: {error.strerror}. Give the path of the publisher's public key.") from error
-    match = re.search(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)(?:\r?\n=[^\r\n]{4})?\r?\n-----END PGP", data, re.DOTALL)
-    if match is None:
-        if not data or not data[0] & 0x80:
-            raise IntegrityError(f"Cannot use the repository key {path}: it is not an OpenPGP public key. Give the path of the publisher's public key.")
-        return data
-    try:
-        return base64.b64decode(b"".join(match.group(1).split()), validate=True)
-    except binascii.Error as error:
-        raise IntegrityError(f"Cannot use the repository key {path}: its armour is damaged ({error}). Fetch the key again.") from error
-
-
-def release_sums(release: str, folder: str) -> dict[str, str]:
-    """The sha256 of each index of a suite."""
-    try:
-        paragraphs = [parse_fields(paragraph) for paragraph in split_paragraphs(release)]
+        paragraphs = [parse_fields(paragraph) for paragraph in split_paragraphs(text)]
     except ValueError as error:
-        raise IntegrityError(f"Cannot use {shown(folder)}/InRelease: {error}.") from error
+        raise IntegrityError(f"Cannot use {shown(folder)}/InRelease: {error}. Use another mirror.") from error
+    fields = paragraphs[0] if paragraphs else {}
     sums = {}
-    for line in (paragraphs[0].get("sha256", "") if paragraphs else "").splitlines():
+    for line in fields.get("sha256", "").splitlines():
         parts = line.split()
-        if len(parts) == 3 and SHA256.fullmatch(parts[0]):
-            sums[parts[2]] = parts[0]
+        if len(parts) == 3 and SHA256.fullmatch(parts[0].lower()):
+            sums[parts[2]] = parts[0].lower()
     if not sums:
         raise IntegrityError(f"Cannot use {shown(folder)}/InRelease: it has no SHA256 digests. Use a repository that has them.")
-    return sums
+    return Release(sums, fields.get("acquire-by-hash", "").lower() in ("yes", "true", "1"))
 
 
-def choose_index(sums: t.Mapping[str, str], repository: Repository, architecture: str) -> tuple[str, str]:
-    """The package index to read and its digest."""
-    for ending in (".xz", ".gz", ""):
-        name = f"Packages{ending}" if repository.is_flat else f"{repository.component}/binary-{architecture}/Packages{ending}"
-        if name in sums:
-            return name, sums[name]
+def choose_indexes(sums: t.Mapping[str, str], repository: Repository, architecture: str) -> list[str]:
+    """The names of the package index in a suite, the one to read first at the front."""
+    stem = "Packages" if repository.is_flat else f"{repository.component}/binary-{architecture}/Packages"
+    # In a flat repository, names may begin with a dot and a slash.
+    found = [name for ending in UNPACK for name in (f"{stem}{ending}", f"./{stem}{ending}") if name in sums]
+    if found:
+        return found
     offered = sorted({match.group(1) for match in (re.match(r"(.+/binary-[^/]+)/Packages", name) for name in sums) if match})
     raise DownloadError(
         f"Cannot find packages for {architecture} in the component {repository.component} of {shown(repository.folder)}: "
@@ -156,34 +177,36 @@ def choose_index(sums: t.Mapping[str, str], repository: Repository, architecture
 
 def _unpack(packed: bytes, name: str, repository: Repository) -> str:
     try:
-        data = lzma.decompress(packed) if name.endswith(".xz") else gzip.decompress(packed) if name.endswith(".gz") else packed
-    except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise IntegrityError(f"Cannot unpack {shown(repository.folder)}/{name}: {error}.") from error
+        data = UNPACK[PurePosixPath(name).suffix](packed)
+    except (lzma.LZMAError, zlib.error, EOFError, OSError, CommandError) as error:
+        raise IntegrityError(f"Cannot unpack {shown(repository.folder)}/{name}: {reason(error)}. Use another mirror.") from error
     return data.decode("utf-8", errors="replace")
 
 
 def parse_index(text: str, repository: Repository) -> list[Entry]:
     """The entries of a package index; raises IntegrityError when it has entries, and none of them can be used.
 
-    An entry that dpkg would not install is there by its name only, and only when the index has no other package of that name.
+    An entry that dpkg would not install is there by its name only, and only when the index has no other package of that name. Of several with
+    one name, version and architecture, the first one counts, as for apt.
     """
-    found: list[Entry] = []
+    found: dict[Package, Entry] = {}
     unfit: dict[str, str] = {}
     for paragraph in split_paragraphs(text):
-        fields: dict[str, str] = {}
         try:
             fields = parse_fields(paragraph)
             package = package_from(fields)
         except ValueError as error:
-            unfit.setdefault(fields.get("package", "").lower(), _trouble(repository, str(error)))
+            unfit.setdefault(name_in(paragraph), _trouble(repository, str(error)))
             continue
         url, digest, problem = _place(fields, package, repository)
-        found.append(Entry(package, url, digest, _trouble(repository, problem) if problem else ""))
-    names = {entry.package.name for entry in found}
-    found += [Entry(Package(name, "", ""), "", "", trouble) for name, trouble in unfit.items() if name not in names]
-    if found and all(entry.trouble for entry in found):
-        raise IntegrityError(found[0].trouble)
-    return found
+        known = dataclasses.replace(package, depends=())
+        if known not in found or found[known].trouble:
+            found[known] = Entry(package, url, digest, _trouble(repository, problem) if problem else "")
+    names = {entry.package.name for entry in found.values()}
+    entries = [*found.values(), *(Entry(Package(name, "", ""), "", "", trouble) for name, trouble in unfit.items() if name not in names)]
+    if entries and all(entry.trouble for entry in entries):
+        raise IntegrityError(entries[0].trouble)
+    return [entry for entry in entries if entry.package.name]
 
 
 def _trouble(repository: Repository, problem: str) -> str:
@@ -193,7 +216,9 @@ def _trouble(repository: Repository, problem: str) -> str:
 def _place(fields: t.Mapping[str, str], package: Package, repository: Repository) -> tuple[str, str, str]:
     """Address and digest of a package, and what is wrong with them."""
     name, digest = PurePosixPath(fields.get("filename", "")), fields.get("sha256", "").lower()
-    if not name.parts or name.is_absolute() or ".." in name.parts or not re.fullmatch(r"[!-~]+", str(name)):
+    if not name.parts:
+        return "", "", f"{package.name} {package.version} has no field Filename"
+    if name.is_absolute() or ".." in name.parts or not re.fullmatch(r"[!-~]+", str(name)):
         return "", "", f"the file name of {package.name} is {str(name)!r}"
     url = f"{repository.url.rstrip('/')}/{name}"
     return (url, digest, "") if SHA256.fullmatch(digest) else (url, "", f"{package.name} {package.version} has no SHA256")

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is private to the hyperscaler.images collection.
-"""Compare versions of Debian packages, as deb-version(7) says."""
+"""Compare versions of Debian packages, as deb-version(7) says; releases of kernels and of other software are in order by it as well."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def _compare_part(left: str, right: str) -> int:
 
 def _split(version: str) -> tuple[int, str, str]:
     epoch, colon, rest = version.partition(":")
+    if not re.fullmatch(r"\+?\d+", epoch):
+        colon = ""
     upstream, _dash, revision = (rest if colon else version).rpartition("-")
     return (int(epoch) if colon else 0, upstream or (rest if colon else version), revision if upstream else "")
 

@@ -20,6 +20,13 @@ class ImageError(Exception):
         self.details = details
 
 
+def reason(error: Exception) -> str:
+    """Why something was refused, for a message: without the number of the system's error, and with the files that it names."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    names = [str(name) for name in (getattr(error, "filename", None), getattr(error, "filename2", None)) if name]
+    return f"{text.rstrip('.')} ({', '.join(names)})" if names else text.rstrip(".")
+
+
 class ToolError(ImageError):
     """A program is missing or too old."""
 

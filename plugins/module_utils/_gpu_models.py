@@ -344,8 +344,3 @@ def model_of(name: str) -> GpuModel:
     if len(found) > 1:
         raise GpuError(f"Cannot tell which {name} is meant: there are {', '.join(model.name for model in found)}. Name one of these.")
     return found[0]
-
-
-def model_of_pci_id(device: str) -> GpuModel | None:
-    """The model with this PCI device id (four hexadecimal digits), None when it is not in the table."""
-    return next((model for model in MODELS if device.upper() in model.pci_ids), None)

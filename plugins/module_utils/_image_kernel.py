@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-import typing as t
 from pathlib import Path
+
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 
 # Where the header of a bzImage has the offset of its version text, less 0x200 (Documentation/arch/x86/boot.rst).
 VERSION_POINTER = 0x20E
@@ -21,11 +22,6 @@ MODULE_SETTINGS: dict[str, dict[str, str]] = {
     },
     "nf_conntrack": {"net/nf_conntrack_max": "262144", "net/netfilter/nf_conntrack_max": "262144"},
 }
-
-
-def version_key(release: str) -> list[t.Any]:
-    """Orders kernel releases as ``sort -V`` does: numbers by their value."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", release)]
 
 
 class ImageKernel:
@@ -45,7 +41,7 @@ class ImageKernel:
         except OSError:
             return "", ""
         if changed != self._read_at:
-            releases = sorted((path.name for path in modules.iterdir() if path.is_dir()), key=version_key)
+            releases = sorted((path.name for path in modules.iterdir() if path.is_dir()), key=version_order)
             self._newest = (releases[-1], self._version(releases[-1])) if releases else ("", "")
             self._read_at = changed
         return self._newest

@@ -20,7 +20,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_cac
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import Access, read_access
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import PartitionTable, grow_last, read_table
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
 from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
@@ -75,6 +75,7 @@ def same_owner(state: t.Mapping[str, t.Any], owner: ProcessIdentity | None) -> b
 def open_image(wanted: Wanted) -> dict[str, t.Any]:
     """Copy the source, grow it and open it. Raises BusyError when another run has the image, LayoutError or IntegrityError for a bad base."""
     _require_root()
+    _require_places(wanted)
     _isolation.require(wanted.path.parent)
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(wanted)
@@ -131,7 +132,7 @@ def _ask(control: Path, action: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             with connection.makefile("rb") as stream:
                 answer: dict[str, t.Any] = json.loads(stream.read() or b'{"error": "the process that holds it open ended early; look at keeper.log beside it"}')
     except OSError as error:
-        return {"error": f"the process that holds it open does not answer ({error.strerror or error})"}
+        return {"error": f"the process that holds it open does not answer ({reason(error)})"}
     finally:
         os.close(folder)
     return answer
@@ -176,6 +177,17 @@ def _busy_message(wanted: Wanted, owner: ProcessIdentity | None, keeper: Process
         who = f"process {keeper.pid}" if keeper else "another task that is opening it now"
     ending = f" It can be ended with: kill {keeper.pid}" if keeper else ""
     return f"Cannot open {wanted.path}: {who} has it open. Wait for its end, or give a time to wait (option wait).{ending}"
+
+
+def _require_places(wanted: Wanted) -> None:
+    """Refuse what is no file, or no folder, before anything is written there."""
+    for path, what in ((wanted.path, "the image"), (wanted.state_file, "its state file")):
+        if path.exists() and not path.is_file():
+            raise ImageError(f"Cannot open {wanted.path}: {path} is no file, but {what} would be written there. Give another path.")
+    for folder, what in ((wanted.path.parent, "of the image"), (wanted.state_file.parent, "of the state file"), (wanted.cache, "of the package cache")):
+        blocked = next((place for place in (folder, *folder.parents) if place.exists() or place.is_symlink()), None) if folder else None
+        if blocked and not blocked.is_dir():
+            raise ImageError(f"Cannot open {wanted.path}: {blocked} is no folder, but the folder {what} would be made there. Give another path.")
 
 
 def _require_source(wanted: Wanted) -> None:
@@ -240,8 +252,8 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
     caches = ((own[0] / "cache", "/var/cache/apt"), (own[0] / "lists", "/var/lib/apt/lists")) if own else ()
     found = _open_files.host_mirror_lists([own[1] / "lists"] if own else [])
     lists = tuple((path, _outgoing.by_number(text)) for path, text in found)
-    sources = _open_files.host_sources()
-    access = read_access([*sources, *(text.strip() for _path, text in lists)]).with_proxies(_outgoing.by_number)
+    addresses = _open_files.host_addresses(lists)
+    access = read_access(addresses).with_proxies(_outgoing.by_number)
     return RootPlan(
         disk=wanted.path,
         device=device,
@@ -252,7 +264,7 @@ def _plan(wanted: Wanted, device: str, table: PartitionTable) -> RootPlan:
         files=_files(wanted, access),
         replacements=lists,
         resolver=_outgoing.resolver(_text_of(Path("/etc/resolv.conf"))),
-        ports=tuple(_outgoing.loopback_ports([*access.proxies, *sources])),
+        ports=tuple(_outgoing.loopback_ports([*access.proxies, *addresses])),
         init=wanted.init,
         cpus=wanted.cpus,
         memory=wanted.memory,

@@ -13,7 +13,7 @@ import typing as t
 import zlib
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 MAGIC = b"070701"
@@ -84,7 +84,7 @@ def _unpacked(data: bytes) -> bytes:
         if data.startswith(XZ):
             return lzma.decompress(data)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as problem:
-        raise InitramfsError(f"Cannot read an initramfs: {str(problem).rstrip('.')}. Build it again with update-initramfs.") from problem
+        raise InitramfsError(f"Cannot read an initramfs: {reason(problem)}. Build it again with update-initramfs.") from problem
     if not data.startswith(ZSTD):
         return b""
     with tempfile.NamedTemporaryFile(prefix="hyperscaler-initramfs-") as packed:

@@ -10,6 +10,7 @@ import functools
 import re
 import typing as t
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Rule, Subject, error, warning
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_modinfo import ModuleFile, module_name, normal_name, parse_index, read_vermagic
@@ -69,11 +70,6 @@ def flavour_of(version: str) -> str:
     return re.sub(r"^\d+(\.\d+)*([+~][\w.~+]*)?(-rc\d+)?(-\d[\w.]*)?(-|$)", "", version)
 
 
-def version_key(version: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts versions of kernels by their numbers."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[^\d.+~-]+", version))
-
-
 @functools.lru_cache(maxsize=1)  # the modules of a kernel take a second to unpack, and both the rules and the result need them
 def find_kernels(subject: Subject) -> tuple[Kernel, ...]:
     """The kernels in /boot and /lib/modules with their declared modules, the newest first."""
@@ -81,7 +77,7 @@ def find_kernels(subject: Subject) -> tuple[Kernel, ...]:
     images = {name.partition("-")[2] for name in tree.names("/boot") if name.startswith(BOOT_NAMES)}
     folders = {name for name in tree.names(MODULES) if _is_folder(subject, f"{MODULES}/{name}")}
     complete = {name for name in folders if tree.target(f"{MODULES}/{name}/kernel") or tree.target(f"{MODULES}/{name}/modules.builtin")}
-    versions = sorted(images | folders, key=version_key, reverse=True)
+    versions = sorted(images | folders, key=version_order, reverse=True)
     default = default_version(subject, versions)
     kernels = []
     for version in versions:

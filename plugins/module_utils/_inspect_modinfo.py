@@ -13,7 +13,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._zstd import unpacked_zstd
 
 SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
@@ -99,4 +99,4 @@ def _unpacked(path: Path) -> bytes:
             return lzma.decompress(data)
         return gzip.decompress(data) if path.name.endswith(".gz") else data
     except (OSError, EOFError, lzma.LZMAError, zlib.error, CommandError) as problem:
-        raise IntegrityError(f"Cannot read the kernel module {path}: {str(problem).rstrip('.')}. Build it again.") from problem
+        raise IntegrityError(f"Cannot read the kernel module {path}: {reason(problem)}. Build it again.") from problem

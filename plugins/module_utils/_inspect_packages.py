@@ -64,8 +64,8 @@ def check_record(subject: Subject) -> t.Iterator[Finding]:
         return
     try:
         document = json.loads(subject.tree.text(RECORD))
-    except ValueError as problem:
-        yield RECORD_INVALID.at(RECORD, f"is not JSON ({problem}).")
+    except ValueError:
+        yield RECORD_INVALID.at(RECORD, "is not JSON.")
         return
     if not isinstance(document, dict):
         yield RECORD_INVALID.at(RECORD, "is not a JSON object.")

@@ -36,7 +36,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import (
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache import collect
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel import ImageKernel
 from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import WATCHES, KernelAnswers
@@ -135,10 +135,10 @@ def _keep(keeper: Keeper, writing: int) -> t.NoReturn:
             os.close(writing)
             keeper.watch()
     except (ImageError, OSError) as error:
-        reason = str(error) if isinstance(error, ImageError) else f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
-        sys.stderr.write(f"{reason}\n")
+        why = str(error) if isinstance(error, ImageError) else reason(error)
+        sys.stderr.write(f"{why}\n")
         with contextlib.suppress(OSError):
-            os.write(writing, json.dumps({"error": f"Cannot open {keeper.plan.disk}: {reason}"}).encode("utf-8"))
+            os.write(writing, json.dumps({"error": f"Cannot open {keeper.plan.disk}: {why}"}).encode("utf-8"))
     sys.stderr.flush()
     os._exit(0)
 
@@ -182,13 +182,18 @@ class Keeper:
         self._place(_enter.PROGRAM).write_bytes(_source_of(_enter))
         self._answers = KernelAnswers(descriptor, leader, kernel, self._place(ACTS))
         # Open for writing too, so that it does not end when a writer does.
-        self._reboots = os.open(f"/proc/{self._container.leader}/root{REBOOT[self.plan.init]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reboots = os.open(f"{self._root}{REBOOT[self.plan.init]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._settle()
         self._container.release()
         self._write_state()
 
     def _name(self) -> str:
         return f"hyperscaler-{document_digest(str(self.plan.disk))[:12]}"
+
+    @property
+    def _root(self) -> Path:
+        """The root file system as process 1 of the image sees it."""
+        return Path(f"/proc/{self._container.leader}/root")
 
     def _place(self, name: str) -> Path:
         return self.state_file.parent / name
@@ -256,9 +261,8 @@ class Keeper:
 
     def _environment(self) -> dict[str, str]:
         """What commands inside are given besides the usual variables."""
-        root = Path(f"/proc/{self._container.leader}/root")
         found = dict(self.plan.environment)
-        found |= {"PYTHONPATH": str(PYTHON)} if (root / str(PYTHON).strip("/")).is_dir() else {}
+        found |= {"PYTHONPATH": str(PYTHON)} if (self._root / str(PYTHON).strip("/")).is_dir() else {}
         return found if self.plan.init == "systemd" else {**found, "SYSTEMD_OFFLINE": "1"}
 
     def watch(self) -> None:
@@ -300,17 +304,16 @@ class Keeper:
                 asked = json.loads(connection.recv(4096))
                 answer = self._finish(bool(asked["trim"])) if asked["action"] == "close" else self._settle()
             except (ImageError, OSError, ValueError, KeyError) as error:
-                answer = {"error": str(error)}
+                answer = {"error": str(error) if isinstance(error, ImageError) else reason(error)}
             with contextlib.suppress(OSError):
                 connection.sendall(json.dumps(answer).encode("utf-8"))
         return asked.get("action") == "close"
 
     def _settle(self) -> dict[str, t.Any]:
         """What has been set by now was set by the start of the image, and by no role."""
-        root = Path(f"/proc/{self._container.leader}/root")
-        self._settings = read_settings(root / "proc/sys")
+        self._settings = read_settings(self._root / "proc/sys")
         # systemd has read it, and facts are those of the virtual machine that will boot the image.
-        (root / "run/systemd/container").unlink(missing_ok=True)
+        (self._root / "run/systemd/container").unlink(missing_ok=True)
         return {}
 
     def _finish(self, trim: bool) -> dict[str, t.Any]:
@@ -334,7 +337,7 @@ class Keeper:
         return {"trimmed": trimmed, "settings": settings}
 
     def _changed_settings(self) -> list[dict[str, str]]:
-        now = read_settings(Path(f"/proc/{self._container.leader}/root/proc/sys"))
+        now = read_settings(self._root / "proc/sys")
         return [{"key": key, "value": value} for key, value in sorted(now.items()) if key in self._settings and self._settings[key] != value]
 
     def _end_tasks(self) -> None:

@@ -81,6 +81,8 @@ def _entry_from(item: t.Any, where: str) -> Entry:
             f"Cannot use {where}: it has the keys {', '.join(sorted(map(str, item))) or 'of an empty entry'}. "
             "It needs model and instances, and may have devices and pci_ids."
         )
+    if not str(item["model"] or "").strip():
+        raise MigError(f"Cannot use {where}: its model is empty. Give the name of a GPU, such as h200.")
     model = model_of(str(item["model"]))
     if model.mig is None:
         raise MigError(f"Cannot divide {model.name} ({where}): this GPU has no MIG. Remove the entry.")
@@ -96,6 +98,8 @@ def _pci_ids_from(raw: t.Any, where: str) -> tuple[str, ...]:
         # YAML reads 0x2330 as the number 9008, and 2330 as a number, too: which of both was written cannot be told.
         if not isinstance(item, str):
             raise MigError(f'Cannot use {where}: {item!r} in pci_ids is no text, and YAML may have changed it. Write the id in quotes, such as "2330".')
+        if not item.strip():
+            raise MigError(f'Cannot use {where}: an entry of pci_ids is empty. Give the four digits of lspci -nn after 10de:, such as "2330".')
         match = PCI_ID.fullmatch(item.strip())
         if match is None:
             raise MigError(f'Cannot use {where}: {item!r} in pci_ids is no PCI device id. Give the four digits of lspci -nn after 10de:, such as "2330".')

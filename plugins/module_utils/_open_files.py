@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -57,17 +58,15 @@ def host_mirror_lists(lists: t.Sequence[Path] = ()) -> tuple[tuple[str, str], ..
     return (f"/{MIRROR_LISTS}/debian.list", f"{mirrors.archive}\n"), (f"/{MIRROR_LISTS}/debian-security.list", f"{mirrors.security}\n")
 
 
-def host_sources() -> list[str]:
-    """The URLs of the package sources of the build host; none where it has no apt."""
-    try:
-        return [source.uri for source in read_sources(Path("/etc/apt"))]
-    except (ImageError, OSError):
-        return []
-
-
 def host_addresses(lists: t.Iterable[tuple[str, str]]) -> list[str]:
-    """The addresses that apt of the build host fetches from: those of its sources, and the texts of ``lists`` as ``host_mirror_lists`` returns them."""
-    return [*host_sources(), *(text.strip() for _path, text in lists)]
+    """The addresses that apt of the build host fetches from: those of its sources, and the texts of ``lists`` as ``host_mirror_lists`` returns them.
+
+    On a machine without apt there are no sources.
+    """
+    sources: list[str] = []
+    with contextlib.suppress(ImageError, OSError):
+        sources = [source.uri for source in read_sources(Path("/etc/apt"))]
+    return [*sources, *(text.strip() for _path, text in lists)]
 
 
 def inside(root: Path, path: str) -> Path:

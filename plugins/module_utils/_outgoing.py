@@ -118,7 +118,7 @@ def connect(namespace: Path, leader: int, ports: t.Sequence[int], log: int) -> P
     while not _has_route(leader):
         if identity is None or identity.wait(0.01) or time.monotonic() > deadline:
             raise ImageError("Cannot give the image a network: pasta did not come up. Its messages are in keeper.log beside the image.")
-    _refuse(namespace, _own_addresses())
+    _refuse(namespace, _own_addresses(), ports)
     return identity
 
 
@@ -146,8 +146,23 @@ def routes(own: t.Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _refuse(namespace: Path, own: t.Iterable[str]) -> None:
+def rules(ports: t.Iterable[int]) -> list[str]:
+    """The rules, in the form of ``ip -6 -batch``, that make ::1 unreachable at ports where the build host answers on 127.0.0.1 only.
+
+    A program that knows a server as ``localhost`` then goes on to 127.0.0.1, as it does on the build host.
+    """
+    found = [f"rule add pref 1 to ::1 ipproto tcp dport {port} unreachable" for port in ports if _listens("127.0.0.1", port) and not _listens("::1", port)]
+    # The table of the machine's own addresses comes first otherwise.
+    return ["rule add pref 2 lookup local", *found, "rule del pref 0"] if found else []
+
+
+def _refuse(namespace: Path, own: t.Iterable[str], ports: t.Iterable[int]) -> None:
     ip = Command("ip", reason="write routes", prefix=("nsenter", f"--net={namespace}"))
     for family, lines in routes(own).items():
         if lines:
             ip.run(family, "-batch", "-", stdin="\n".join([*lines, ""]).encode("ascii"), attempt="make the build host unreachable from the image")
+    lines = rules(ports)
+    if lines:
+        # A kernel without such rules has no IPv6, or sends programs to ::1 first; nothing else depends on them.
+        attempt = "lead programs in the image to servers on 127.0.0.1"
+        ip.run("-6", "-batch", "-", stdin="\n".join([*lines, ""]).encode("ascii"), attempt=attempt, accepted=range(256))

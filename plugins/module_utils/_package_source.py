@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb import look_into, read_deb
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
-from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Repository, read_index
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository, read_index
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import download
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
@@ -98,6 +99,11 @@ def check_file_name(url: str) -> None:
 
 
 def repository_candidates(repository: Repository, architecture: str, policy: Policy) -> list[Candidate]:
-    """The packages in the index of a repository."""
-    unique = {(entry.url, entry.sha256): entry for entry in read_index(repository, architecture, policy)}
-    return [Candidate(entry.package, entry.url, entry.sha256, trouble=entry.trouble) for entry in unique.values()]
+    """The packages in the index of a repository; of several Debian revisions of one release, the newest, as for apt."""
+    newest: dict[tuple[str, str, str], Entry] = {}
+    for entry in read_index(repository, architecture, policy):
+        package = entry.package
+        key = (package.name, package.release, package.architecture)
+        if key not in newest or version_order(package.version) > version_order(newest[key].package.version):
+            newest[key] = entry
+    return [Candidate(entry.package, entry.url, entry.sha256, trouble=entry.trouble) for entry in newest.values()]

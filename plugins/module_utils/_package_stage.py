@@ -63,6 +63,8 @@ class Stage:
         """Make the folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ImageError(f"Cannot make the folder {self.folder}: something else has that name. Choose another folder.") from error
         except OSError as error:
             raise ImageError(f"Cannot make the folder {self.folder}: {error.strerror}. Choose another folder.") from error
 
@@ -131,7 +133,7 @@ class Stage:
             (self.folder / staged.file).unlink()
         text = canonical_json({"format": FORMAT, "packages": [dataclasses.asdict(staged) for staged in plan.record]})
         target = self.folder / RECORD
-        if plan.record and not (target.is_file() and target.read_text(encoding="utf-8") == text):
+        if plan.record and not (target.is_file() and target.read_bytes() == text.encode("utf-8")):
             write_atomic(target, text)
 
     def _is_inside(self, candidate: Candidate) -> bool:

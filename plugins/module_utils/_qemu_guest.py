@@ -126,7 +126,7 @@ def settings_from(params: t.Mapping[str, t.Any]) -> GuestSettings:
     try:
         disk = human_to_bytes(size.lstrip("+"))
     except ValueError as error:
-        raise GuestError(f"Cannot use the disk_size {size!r}: {error}. Write it like 20G or +1G.") from error
+        raise GuestError(f"Cannot use the disk_size {size!r}: it is no size. Write it like 20G or +1G.") from error
     folder = Path(params["work_dir"]).absolute()
     return GuestSettings(
         name=name,

@@ -12,7 +12,7 @@ import socket
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 
 
 class QmpError(ImageError):
@@ -97,6 +97,7 @@ class Qmp:
             yield
         except (OSError, ValueError, EOFError) as error:
             raise QmpError(
-                f"Cannot run {command} on the QEMU at {self._path}: {error}. It has ended, hangs or serves somebody else; look at its log beside the socket.",
+                f"Cannot run {command} on the QEMU at {self._path}: {reason(error)}. "
+                "It has ended, hangs or serves somebody else; look at its log beside the socket.",
                 command=command,
             ) from error

@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal import SealError, Wishes, apply_seal, plan_seal, settings_told
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import Category
 
@@ -94,7 +94,7 @@ def seal_now(root: Path = Path("/"), folder: Path = FOLDER, console: Path = CONS
         trimmed = trim.run("--verbose", str(root), attempt="discard the free space of the root file system", accepted=(0, 1, 32))
         said = f"{len(plan.effects)} paths.{settings_told(plan.effects)} {trimmed.stdout.strip()}"
     except (ImageError, OSError) as error:
-        said = f"FAILED: {error}"
+        said = f"FAILED: {error if isinstance(error, ImageError) else reason(error)}"
     with contextlib.suppress(OSError), console.open("w", encoding="utf-8") as stream:
         stream.write(f"hyperscaler-seal: {said}\n")
 

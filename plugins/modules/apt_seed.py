@@ -78,7 +78,7 @@ def ensure(path: Path, address: str, check_mode: bool) -> bool:
     text = script(read_access(host_addresses(lists)), lists, address)
     if not path.parent.is_dir():
         raise ImageError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode("utf-8"):
         return False
     if not check_mode:
         path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ module: build_host_info
 short_description: Check that a build host has the tools, the disk space and the memory to build images
 version_added: "1.0.0"
 description:
-  - Looks for every program that building needs, and for free disk space and memory, before anything is changed.
+  - Looks for every program and every library of Python that building needs, and for free disk space and memory, before anything is changed.
   - Everything that is missing is told in one message, with the packages to install.
 extends_documentation_fragment:
   - hyperscaler.images._attributes
@@ -44,6 +44,24 @@ options:
       minimum:
         description: The lowest version that will do, such as V(5.1). Any version does by default.
         type: str
+  libraries:
+    description: The libraries of Python that modules need on this machine, in the Python that runs them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name that Python imports it by.
+        type: str
+        required: true
+      package:
+        description: The Debian package that has it.
+        type: str
+        required: true
+      reason:
+        description: What it is needed for. The text completes "is required to".
+        type: str
+        required: true
   folder:
     description: The folder whose file system must have O(space) free. It need not exist yet.
     type: path
@@ -71,6 +89,10 @@ EXAMPLES = r"""
         package: qemu-utils
         reason: write disk images
         minimum: "5.1"
+    libraries:
+      - name: yaml
+        package: python3-yaml
+        reason: read the configuration of cloud-init in images
 """
 
 RETURN = r"""
@@ -115,7 +137,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import read_settings
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import without_password
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import without_password
 from ansible_collections.hyperscaler.images.plugins.module_utils._build_host import available_memory, find_tools, free_space, shortage
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._open_files import host_addresses, host_mirror_lists
@@ -138,9 +160,11 @@ def main() -> t.NoReturn:
         "reason": {"type": "str", "required": True},
         "minimum": {"type": "str"},
     }
+    library = {name: {"type": "str", "required": True} for name in ("name", "package", "reason")}
     module = AnsibleModule(
         argument_spec={
             "tools": {"type": "list", "elements": "dict", "required": True, "options": tool},
+            "libraries": {"type": "list", "elements": "dict", "default": [], "options": library},
             "folder": {"type": "path", "required": True},
             "space": {"type": "int", "default": 0},
             "memory": {"type": "int", "default": 0},
@@ -148,13 +172,13 @@ def main() -> t.NoReturn:
         supports_check_mode=True,
     )
     try:
-        tools, missing = find_tools(module.params["tools"])
+        tools, missing = find_tools(module.params["tools"], module.params["libraries"])
         free, memory = free_space(Path(module.params["folder"])), available_memory()
         problems = [*missing, *shortage(module.params["folder"], free, module.params["space"], memory, module.params["memory"])]
-        lists = host_mirror_lists()
-        settings = read_settings(host_addresses(lists))
         if problems:
             raise ImageError("This machine cannot build images yet: " + " ".join(problems), problems=problems)
+        lists = host_mirror_lists()
+        settings = read_settings(host_addresses(lists))
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(

@@ -103,7 +103,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._manifest import build_time, parse_packages, write_documents
 
 
@@ -149,7 +149,7 @@ def main() -> t.NoReturn:
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
     except OSError as error:
-        module.fail_json(msg=f"Cannot write the manifest of {module.params['image']}: {error}. Check the folder and its free space.")
+        module.fail_json(msg=f"Cannot write the manifest of {module.params['image']}: {reason(error)}. Check the folder and its free space.")
     module.exit_json(changed=True, files=files, built=document["built"], msg=f"Described {module.params['image']} in {folder}.")
 
 

@@ -61,7 +61,7 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._output import put_in_place
 
 
@@ -80,7 +80,7 @@ def main() -> t.NoReturn:
     except ImageError as error:
         module.fail_json(msg=str(error), **error.details)
     except OSError as error:
-        module.fail_json(msg=f"Cannot put {source} in the place of {destination}: {error}. The former files are as they were.")
+        module.fail_json(msg=f"Cannot put {source} in the place of {destination}: {reason(error)}. The former files are as they were.")
     module.exit_json(changed=True, kept=kept, msg=f"Put the new files in {destination}.")
 
 

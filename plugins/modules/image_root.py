@@ -211,7 +211,7 @@ def wanted_from(params: t.Mapping[str, t.Any]) -> Wanted:
     try:
         size = human_to_bytes(params["size"], default_unit="B") if params["size"] else 0
     except ValueError as error:
-        raise ImageError(f"Cannot open {path}: size is {params['size']!r}, which is no size ({error}). Give a number with a unit, such as 20G.") from error
+        raise ImageError(f"Cannot open {path}: size is {params['size']!r}, which is no size. Give a number with a unit, such as 20G.") from error
     return Wanted(
         path=path,
         state_file=Path(params["state_file"]).absolute() if params["state_file"] else path.with_name("root.json"),

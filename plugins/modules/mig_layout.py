@@ -137,7 +137,7 @@ def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     """Bring the document into the wanted state and return the result."""
     path = Path(params["path"])
     try:
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         after, result = "", {}
         if params["state"] == "present":
             entries = layout_from(params["layout"])

@@ -103,3 +103,14 @@ def test_only_main_ends_a_module(module: Path) -> None:
     tree = ast.parse(module.read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name != "main"]
     assert [node.name for node in functions if "fail_json" in ast.dump(node)] == []
+
+
+CONTROLLER = [path for folder in ("action", "connection", "filter", "lookup", "strategy") for path in sorted((ROOT / "plugins" / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("plugin", CONTROLLER, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_errors_of_plugins_have_no_cause(plugin: Path) -> None:
+    """Ansible adds the text of the cause to the message of a plugin that runs on the controller."""
+    raised = [node for node in ast.walk(ast.parse(plugin.read_text(encoding="utf-8"))) if isinstance(node, ast.Raise) and node.exc and node.cause]
+    causes = [ast.unparse(node) for node in raised if ast.unparse(t.cast("ast.expr", node.exc)).startswith("Ansible") and ast.unparse(node.cause) != "None"]
+    assert causes == []

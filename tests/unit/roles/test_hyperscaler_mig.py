@@ -225,11 +225,20 @@ def test_a_virtual_gpu_without_mig_is_as_wanted_when_mig_is_off(machine: Machine
 INFOROM = "WARNING: infoROM is corrupted at gpu 0000:3B:00.0"
 
 
-def test_a_warning_is_passed_on_and_hinders_nothing(machine: Machine) -> None:
-    machine.has(gpu(), gpu(), warning=INFOROM)
+@pytest.mark.parametrize(
+    "warning",
+    [
+        INFOROM,
+        "Warning: persistence mode is disabled on device 0. See the Known Issues section of the nvidia-smi(1) man page for more information.",
+        "Warning: MIG mode is in pending enable state for GPU 00000000:3B:00.0:In use by another client",
+        "warning: the driver is older than the management library",
+    ],
+)
+def test_a_warning_is_passed_on_and_hinders_nothing(machine: Machine, warning: str) -> None:
+    machine.has(gpu(), gpu(), warning=warning)
     machine.wants(BALANCED)
     assert len(machine.apply()) == 2
-    assert machine.warnings == [INFOROM]
+    assert machine.warnings == [warning]
     assert machine.differences() == []
     assert sum(machine.slurm().values()) == 8
 
@@ -242,6 +251,9 @@ def test_a_warning_is_passed_on_and_hinders_nothing(machine: Machine) -> None:
         "1, 0x233510DE, [GPU requires reset], [GPU requires reset], NVIDIA H200",
         "Unable to determine the device handle for GPU0000:02:00.0: Unknown Error",
         "[Unknown Error], [Unknown Error], [Unknown Error], [Unknown Error], [Unknown Error]",
+        "1, 0x233510DE, [Insufficient Permissions], [Insufficient Permissions], NVIDIA H200",
+        "1, 0x233510DE, , , NVIDIA H200",
+        "Unable to determine the device handle for GPU1: 0000:3B:00.0: Unknown Error, which has fallen off the bus",
     ],
 )
 def test_one_sick_gpu_does_not_stop_the_others(machine: Machine, row: str) -> None:
@@ -392,6 +404,17 @@ def test_failures_say_what_to_do(machine: Machine) -> None:
         machine.apply()
 
 
+def test_a_program_that_cannot_be_run(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.wants(BALANCED)
+    machine.smi.write_text("no program")
+    for mode, why in ((0o644, "Permission denied"), (0o755, "Exec format error")):
+        machine.smi.chmod(mode)
+        monkeypatch.setenv("PATH", str(machine.smi.parent))
+        assert mig.main(["check", "--layout", str(machine.layout)]) == 1
+        told = capsys.readouterr().err
+        assert told == f"Cannot list the GPUs: nvidia-smi cannot be run: {why}. Install the NVIDIA driver again.\n"
+
+
 def test_no_room_is_said_before_anything_is_created() -> None:
     profiles = {"3g": mig.Profile(9, 40.0), "1g": mig.Profile(19, 10.0)}
     places = {9: ((0, 4), 4), 19: (tuple(range(7)), 1)}
@@ -458,7 +481,7 @@ def test_as_a_program_with_a_sick_gpu(machine: Machine, monkeypatch: pytest.Monk
     done = capsys.readouterr()
     assert done.out == "GPU 0 (NVIDIA H200) was divided into 1 x 3g.71gb, 1 x 2g.35gb, 2 x 1g.18gb.\n"
     assert done.err.splitlines()[0].startswith("GPU 1 ([Unknown Error]) cannot be read")
-    assert done.err.splitlines()[1] == f"Warning: {INFOROM}"
+    assert done.err.splitlines()[1] == INFOROM
     assert mig.main(["slurm", *options]) == 0
     assert capsys.readouterr().out.startswith("gpu:nvidia_h200_3g.10gb:1")
 

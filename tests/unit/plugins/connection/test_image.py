@@ -215,3 +215,38 @@ def test_a_task_delegated_to_the_controller_does_not_run_inside(connection: imag
         connection.exec_command("id")
     options["delegate_to"] = "another_image"
     connection._connect()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "the image is not open (No such file or directory)"),
+        ("/", "the image is not open (Is a directory)"),
+        ("", "that file does not describe an open image"),
+        ("hello", "that file does not describe an open image"),
+        ("[]", "that file does not describe an open image"),
+        ("{}", "that file does not describe an open image"),
+        ("\udcff", "that file does not describe an open image"),
+    ],
+)
+def test_a_state_that_is_none(connection: image.Connection, options: dict[str, t.Any], content: str | None, why: str) -> None:
+    state = Path(options["state_file"])
+    state.unlink()
+    if content == "/":
+        state.mkdir()
+    elif content is not None:
+        state.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(AnsibleConnectionFailure) as caught:
+        connection.exec_command("true")
+    expected = f"Cannot run a task inside the image of {state}: {why}. Open it with hyperscaler.images.image_root first; nothing was run."
+    assert str(caught.value) == expected
+    # Ansible adds the text of a cause to the message.
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("inside")
+def test_files_of_the_controller_that_cannot_be_used(connection: image.Connection, tmp_path: Path) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match=r"Cannot copy .* into the image: Is a directory\. Correct"):
+        connection.put_file(str(tmp_path), "/x")
+    with pytest.raises(AnsibleConnectionFailure, match=r"Cannot write what was fetched to .*: Is a directory\. Choose"):
+        connection.fetch_file("/x", str(tmp_path))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.filter.apt_failure import apt_failure
-from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import explain
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import explain, without_password
 
 UNSIGNED = "\nE: The repository 'http://m.example.org/debian trixie InRelease' is not signed."
 FETCH = "E: Failed to fetch http://m.example.org/debian/dists/trixie/InRelease  "
@@ -55,8 +55,8 @@ MIRROR = "http://m.example.org/debian"
         ),
         (
             "W: GPG error: http://m.example.org/debian trixie InRelease: The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131" + UNSIGNED,
-            f"the signature of {MIRROR} cannot be verified (NO_PUBKEY 6ED0E7B82643E131)",
-            "keyring",
+            f"{MIRROR} is signed with the key 6ED0E7B82643E131, which the keyring that its source names (Signed-By) does not have",
+            "Give the keyring that has this key",
         ),
         (f"{FETCH}404  Not Found [IP: 192.0.2.1 80]{UNSIGNED}", f"{MIRROR} has no such file (404 Not Found)", "release"),
         (
@@ -79,3 +79,24 @@ def test_what_is_no_failure_to_fetch() -> None:
 def test_no_password_is_shown() -> None:
     said = "E: Failed to fetch https://user:secret@m.example.org/debian/dists/trixie/InRelease  401  Unauthorized"
     assert apt_failure(said)["cause"].startswith("https://m.example.org/debian asks for")
+
+
+# apt 3 asks sqv for the signature, which says it like this.
+SQV = (
+    "Sub-process /usr/bin/sqv returned an error code (1), error message is: Missing key 0AB215679C571D1C8325275B9BDB3D89CE49EC21, "
+    "which is needed to verify signature."
+)
+
+
+def test_the_keyring_is_named_where_it_is_known() -> None:
+    said = f"W: OpenPGP signature verification failed: {MIRROR} trixie InRelease: {SQV}{UNSIGNED}"
+    failure = explain(said, "/k.gpg")
+    assert failure is not None
+    assert failure.cause == (
+        f"{MIRROR} is signed with the key 0AB215679C571D1C8325275B9BDB3D89CE49EC21, which the keyring /k.gpg of the build host does not have"
+    )
+
+
+def test_without_password() -> None:
+    assert without_password("https://user:secret@m.example.org:8443/debian") == "https://m.example.org:8443/debian"
+    assert without_password("file:/srv/debian") == "file:/srv/debian"

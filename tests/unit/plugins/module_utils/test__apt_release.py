@@ -5,10 +5,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +15,9 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_rel
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import list_name
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors, Source, find_mirrors, parse_deb822, read_sources
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.signer import Signer, signing
 
 EMPTY = hashlib.sha256(b"").hexdigest()
-NEEDED = ("gpg", "gpgconf", "gpgv", "apt-get")
 THIRD_PARTY = """\
 Types: deb
 URIs: http://hypervisor.invalid/debian/storage
@@ -45,33 +43,20 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 class Archives:
     """Package archives in folders."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signer: Signer) -> None:
         self.folder = folder
-        self.home = folder / "gnupg"
-        self.home.mkdir(mode=0o700)
+        self._signer = signer
         for name in ("debian", "other"):
-            self.gpg("--passphrase", "", "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never")
-            (folder / f"{name}.gpg").write_bytes(self.gpg("--export", f"{name}@example.org"))
-
-    def gpg(self, *arguments: str) -> bytes:
-        return self._run("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments)
-
-    def close(self) -> None:
-        # The agent of GnuPG is found by the path of the folder: one that outlives it answers for the next folder of that name.
-        self._run("gpgconf", "--kill", "all")
-
-    def _run(self, *command: str) -> bytes:
-        done = subprocess.run(command, env={**os.environ, "GNUPGHOME": str(self.home)}, check=False, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
+            (folder / f"{name}.gpg").write_bytes(signer.make(name))
 
     def release(self, target: Path, origin: str, key: str, suite: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = target.with_suffix(".txt")
         fields = f"Origin: {origin}\nLabel: {origin}\nSuite: stable\nCodename: {suite}\nDate: Sat, 01 Jan 2022 00:00:00 UTC\n"
-        text.write_text(f"{fields}Architectures: amd64\nComponents: main\nSHA256:\n {EMPTY} 0 main/binary-amd64/Packages\n", encoding="utf-8")
-        self.gpg("--local-user", f"{key}@example.org", "--yes", "--output", str(target), "--clearsign", str(text))
-        text.unlink()
+        text = f"{fields}Architectures: amd64\nComponents: main\nSHA256:\n {EMPTY} 0 main/binary-amd64/Packages\n"
+        target.write_bytes(self._signer.sign(text, key))
+
+    def key_id(self, name: str) -> str:
+        return self._signer.fingerprint(name)[-16:]
 
     def archive(self, name: str, origin: str, key: str, suite: str = "trixie") -> Source:
         self.release(self.folder / name / "dists" / suite / "InRelease", origin, key, suite)
@@ -79,14 +64,12 @@ class Archives:
 
 
 @pytest.fixture
-def archives() -> Iterator[Archives]:
-    if not all(shutil.which(program) for program in NEEDED):
-        pytest.skip(f"needs {', '.join(NEEDED)}")
+def archives(tmp_path: Path) -> Iterator[Archives]:
+    if not shutil.which("apt-get"):
+        pytest.skip("needs apt-get")
     # Not for the module: ansible-test runs each test in a process of its own, which ends without closing what the module shares.
-    with tempfile.TemporaryDirectory() as folder:
-        archives = Archives(Path(folder))
-        yield archives
-        archives.close()
+    for signer in signing():
+        yield Archives(tmp_path, signer)
 
 
 @pytest.fixture
@@ -119,8 +102,15 @@ def test_apt_verifies_what_it_asks(archives: Archives) -> None:
 @pytest.mark.usefixtures("no_lists")
 def test_only_archives_of_others_is_no_mirror(archives: Archives) -> None:
     third = archives.archive("only", "Debian", "other")
-    with pytest.raises(ImageError, match=r"the package sources of here name none. Give the address of one \(option mirror\)"):
-        find_mirrors([third], "here", archives.folder / "debian.gpg")
+    keyring = archives.folder / "debian.gpg"
+    told = (
+        f"the package sources of here: the keyring {keyring} does not have the key of any of them ({third.uri} is signed with {archives.key_id('other')}). "
+        "Give the keyring that has the key of your mirror (option keyring), or give the address of one (option mirror)."
+    )
+    with pytest.raises(ImageError, match=re.escape(told)):
+        find_mirrors([third], "here", keyring)
+    with pytest.raises(ImageError, match=r"the package sources of here name none\. Give the address of one \(option mirror\)"):
+        find_mirrors([archives.archive("named", "Ceph", "debian")], "here", keyring)
 
 
 def test_lists_that_apt_has_answer_without_the_mirror(archives: Archives, no_lists: Path) -> None:

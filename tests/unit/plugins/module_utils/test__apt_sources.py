@@ -14,7 +14,6 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources im
     parse_deb822,
     parse_one_line,
     read_sources,
-    without_password,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
@@ -127,8 +126,3 @@ def test_no_mirror(uri: str) -> None:
     with pytest.raises(ImageError, match=r"the package sources of the build host name none. Give the address of one \(option mirror\)") as raised:
         find_mirrors([Source(uri, "trixie"), Source("http://user:secret@ubuntu.example.org/ubuntu", "noble")], "the build host")
     assert "secret" not in str(raised.value.details)
-
-
-def test_without_password() -> None:
-    assert without_password("https://user:secret@m.example.org:8443/debian") == "https://m.example.org:8443/debian"
-    assert without_password("file:/srv/debian") == "file:/srv/debian"

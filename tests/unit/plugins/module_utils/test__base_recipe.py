@@ -37,7 +37,6 @@ PARAMS: dict[str, t.Any] = {
     "components": ["main"],
     "extra_packages": [],
     "virtual_size": "3G",
-    "keyring": __file__,
 }
 
 
@@ -50,14 +49,16 @@ def read(folder: Path, **changed: t.Any) -> Recipe:
     (folder / "sources.list").write_text(
         "deb http://host.example.org/debian bookworm main\ndeb http://host.example.org/security bookworm-security main\n", encoding="utf-8"
     )
-    return read_recipe({**PARAMS, **changed}, folder)
+    keyring = folder / "k.gpg"
+    keyring.write_bytes(b"\x98")
+    return read_recipe({**PARAMS, "keyring": str(keyring), **changed}, folder)
 
 
 def test_mirrors_of_the_build_host(tmp_path: Path) -> None:
     recipe = read(tmp_path)
     assert recipe.mirrors == Mirrors("http://host.example.org/debian", "http://host.example.org/security")
     assert recipe.access.proxies == ["http://p.example.org:3128"]
-    assert (recipe.guest, recipe.virtual_size, recipe.keyring) == (None, 3 << 30, Path(__file__))
+    assert (recipe.guest, recipe.virtual_size, recipe.keyring) == (None, 3 << 30, tmp_path / "k.gpg")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import dataclasses
 import re
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate, PackageError, Wanted, is_beegfs, packages_of, select, version_key
+from ansible_collections.hyperscaler.images.plugins.module_utils._beegfs import Candidate, PackageError, Wanted, is_beegfs, packages_of, select
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package, parse_depends
 
 
@@ -126,11 +126,6 @@ def test_one_version_of_several() -> None:
 def test_packages_of_counts_users() -> None:
     assert packages_of("8.1.0", ["meta", "storage"])["libbeegfs-ib"] == (False, ["meta", "storage"])
     assert packages_of("7.4.6", ["client"])["beegfs-helperd"] == (True, ["client"])
-
-
-def test_version_key() -> None:
-    ordered = ["7.4", "7.4.6", "8.0~rc1", "8.0", "8.0.1", "8.1.0", "8.10.0"]
-    assert sorted(reversed(ordered), key=version_key) == ordered
 
 
 def test_is_beegfs() -> None:

@@ -178,7 +178,7 @@ def test_host_keys_are_read_with_their_age(tmp_path: Path) -> None:
     assert [(key.fingerprint, key.created) for key in read_host_keys(tmp_path)] == [(FINGERPRINT, 77.0)]
 
 
-@pytest.mark.parametrize(("content", "error"), [(None, "No such file"), ("{", "Expecting"), ("[]", "it is not a JSON object")])
+@pytest.mark.parametrize(("content", "error"), [(None, "No such file"), ("{", "it is not JSON"), ("[]", "it is not a JSON object")])
 def test_what_is_no_image_document(tmp_path: Path, content: str | None, error: str) -> None:
     (tmp_path / "etc").mkdir()
     if content is not None:

@@ -135,7 +135,7 @@ def test_credentials_that_are_missing_are_no_matter_of_signatures() -> None:
         "E: Failed to fetch http://m.example.org/debian/dists/trixie/InRelease  401  Unauthorized [IP: 192.0.2.7 80]\n"
         "E: The repository 'http://m.example.org/debian trixie InRelease' is not signed.\nE: mmdebstrap failed to run\n"
     )
-    text = why(CommandError("mmdebstrap failed", stderr=said))
+    text = why(CommandError("mmdebstrap failed", stderr=said), Path("/k.gpg"))
     assert text.startswith("http://m.example.org/debian asks for a user and a password (401 Unauthorized). Put its user and password into a file in")
     assert "keyring" not in text
 
@@ -214,8 +214,10 @@ class TestMeans:
             raise OSError(18, "Invalid cross-device link", "x.deb")
 
         monkeypatch.setattr(_bootstrap, "_bootstrap", fail)
+        keyring = tmp_path / "k.gpg"
+        keyring.write_bytes(b"\x98")
         with pytest.raises(ImageError, match=r"Cannot bootstrap .*a.raw: .*Invalid cross-device link: 'x.deb'"):
-            bootstrap(dataclasses.replace(RECIPE, keyring=Path(__file__)), tmp_path / "a.raw", None)
+            bootstrap(dataclasses.replace(RECIPE, keyring=keyring), tmp_path / "a.raw", None)
 
 
 class TestFlow:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_everything_that_is_missing_is_told_at_once() -> None:
         "no-such-b is required to read, but it was not found.",
         "Install them: apt-get install a-package b-package",
     ]
+
+
+def test_missing_libraries_of_python_are_told() -> None:
+    wanted = [{"name": name, "package": f"python3-{name}", "reason": "read"} for name in ("json", "no_such_library")]
+    assert find_tools([], wanted) == (
+        {},
+        [
+            f"The library no_such_library of Python is required to read, but {sys.executable} does not have it.",
+            "Install them: apt-get install python3-no_such_library",
+        ],
+    )
 
 
 def test_old_version_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

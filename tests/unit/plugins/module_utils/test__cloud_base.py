@@ -54,7 +54,7 @@ def test_convert(source: CloudSource, tmp_path: Path) -> None:
 
 def test_missing(source: CloudSource, tmp_path: Path) -> None:
     source.path.unlink()
-    with pytest.raises(ImageError, match=r"Cannot convert .*cloud.qcow2: it does not exist. Download it again"):
+    with pytest.raises(ImageError, match=r"Cannot convert .*cloud.qcow2: there is no such file. Download it again"):
         convert(source, tmp_path / "base.raw")
 
 

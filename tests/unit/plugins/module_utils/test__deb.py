@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
+import tarfile
 import typing as t
 from pathlib import Path
 
@@ -147,6 +149,9 @@ DIGEST = hashlib.md5(CONTENT).hexdigest()
         f"{DIGEST}  usr/share/x",
         f"{'0' * 32}  DEBIAN/postinst\n{DIGEST}  usr/share/x\n",
         f"{'0' * 32}  usr/share/gone\n",
+        f"{'0' * 32}  ../etc/passwd\n{DIGEST}  usr/share/x\n",
+        f"{'0' * 32}  usr/share/../share/x\n",
+        f"{'0' * 32}  usr/share/\udce9\n{DIGEST}  usr/share/x\n",
         f"# made by hand\n\nMD5 (usr/share/x) = {'0' * 32}\n",
         "",
     ],
@@ -177,6 +182,9 @@ def test_the_last_of_two_files_with_one_path_counts(read: t.Callable[[bytes], Pa
         ("Package: a\nVersion: 1\nArchitecture: amd64\nDescription: a\u2028text\u0085goes on\n", Package("a", "1", "amd64")),
         ("PACKAGE: a\nversion : 1\nArchitecture:amd64\n\n\n", Package("a", "1", "amd64")),
         ("Package: a\r\nVersion: 1\r\nArchitecture: amd64\r\n", Package("a", "1", "amd64")),
+        ("\nPackage: a\nVersion: 1\nArchitecture: amd64\n\n", Package("a", "1", "amd64")),
+        ("Package: a\nVersion: +1:1\nArchitecture: amd64\n", Package("a", "+1:1", "amd64")),
+        ("Package: a\nVersion: 1\nArchitecture: amd64\n\x1a", Package("a", "1", "amd64")),
     ],
 )
 def test_what_dpkg_reads_beyond_the_policy(read: t.Callable[[bytes], Package], control: str, expected: Package) -> None:
@@ -196,6 +204,28 @@ def test_trouble_is_told_with_what_is_known_of_the_package(tmp_path: Path) -> No
     path.write_bytes(b"<html>")
     assert look_into(path).package == Package("beegfs-meta", "", "")
     assert "it is not an ar archive" in look_into(path).trouble
+
+
+def test_a_link_in_place_of_the_digests(read: t.Callable[[bytes], Package]) -> None:
+    """dpkg unpacks it and reads none of it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        control = tarfile.TarInfo("./control")
+        control.size = len(CONTROL)
+        archive.addfile(control, io.BytesIO(CONTROL.encode()))
+        link = tarfile.TarInfo("./md5sums")
+        link.type, link.linkname = tarfile.SYMTYPE, "control"
+        archive.addfile(link)
+    whole = deb(packing="")
+    data = whole[whole.index(b"data.tar") :]
+    assert read(b"!<arch>\n" + member("debian-binary", b"2.0\n") + member("control.tar", buffer.getvalue()) + data) == EXPECTED
+
+
+def test_a_slash_behind_the_names_of_parts(read: t.Callable[[bytes], Package]) -> None:
+    whole = deb(packing=".gz")
+    for name in (b"debian-binary", b"control.tar.gz", b"data.tar.gz"):
+        whole = whole.replace(name + b" ", name + b"/", 1)
+    assert read(whole) == EXPECTED
 
 
 def test_a_directory_in_place_of_the_control_file(read: t.Callable[[bytes], Package]) -> None:

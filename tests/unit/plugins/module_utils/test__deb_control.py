@@ -43,7 +43,10 @@ def test_versions_that_dpkg_refuses(version: str) -> None:
 
 
 def test_paragraphs() -> None:
-    assert split_paragraphs("\n\nA: 1\nB: 2\n 3\n\n \t\nC:\n") == ["A: 1\nB: 2\n 3", "C:"]
+    assert split_paragraphs("\n\nA: 1\nB: 2\n 3\n\n\nC:\n") == ["A: 1\nB: 2\n 3", "C:"]
+    assert split_paragraphs("A: 1\r\n\r\n\r\nC:\r\n") == ["A: 1\r", "C:\r"]
+    # Some tools write such a line within a description; for apt, the paragraph goes on.
+    assert split_paragraphs("A: 1\n \nC:\n\n") == ["A: 1\n \nC:"]
     assert parse_fields("A: 1\nB: 2\n 3\n\t4") == {"a": "1", "b": "2\n3\n4"}
     for text, why in (
         (" x", "a line continues no field"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -189,3 +190,34 @@ def test_resources_of_a_node() -> None:
     # Numbers go on from model to model.
     mixed = layout_from([entry("h200", {"7g.141gb": 1}, devices=[1])])
     assert [item["gres"] for item in slurm_gres(mixed, {"a30": 1, "h200": 2}, {})] == ["gpu:a30:1", "gpu:h200_7g.140gb:1", "gpu:h200:1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "instances"),
+    [
+        ("gb200", {"1g.24gb": 7}),
+        ("gb200", {"1g.24gb+me": 1, "1g.24gb": 6}),
+        ("gb200", {"4g.95gb": 1, "3g.95gb": 1}),
+        ("gb200", {"7g.189gb": 1}),
+        ("gb300", {"7g.279gb": 1}),
+        ("rtx-pro-6000", {"2g.48gb+gfx": 1, "1g.24gb+gfx": 2}),
+        ("rtx-pro-6000", {"1g.24gb+me.all": 1, "1g.24gb-me": 3}),
+        ("rtx-pro-6000", {"4g.96gb+gfx": 1}),
+    ],
+)
+def test_layouts_of_further_models_and_editions(model: str, instances: dict[str, int]) -> None:
+    (entry,) = layout_from([{"model": model, "instances": instances}])
+    assert {profile.name: count for profile, count in entry.instances} == instances
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"model": "", "instances": {}}, "entry 1 of the MIG layout: its model is empty"),
+        ({"model": None, "instances": {}}, "entry 1 of the MIG layout: its model is empty"),
+        ({"model": "h200", "instances": {}, "pci_ids": [""]}, "an entry of pci_ids is empty"),
+    ],
+)
+def test_empty_names_are_refused(raw: dict[str, t.Any], told: str) -> None:
+    with pytest.raises(ImageError, match=re.escape(told)):
+        layout_from([raw])

@@ -32,6 +32,18 @@ def test_a_server_on_localhost_is_named_by_the_number_that_it_listens_on() -> No
     assert _outgoing.by_number(f"http://localhost:{port}") == f"http://localhost:{port}"
 
 
+def test_a_port_that_answers_on_one_number_only_is_unreachable_by_the_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+        port, other = (server.getsockname()[1] for server in (one, both))
+        assert _outgoing.rules([port, other]) == [
+            "rule add pref 2 lookup local",
+            f"rule add pref 1 to ::1 ipproto tcp dport {port} unreachable",
+            "rule del pref 0",
+        ]
+        assert _outgoing.rules([other]) == []
+    assert _outgoing.rules([port]) == []
+
+
 def test_names_that_only_look_like_the_loopback_interface_are_not() -> None:
     assert _outgoing.loopback_ports(["http://localhost.example.com:1", "http://127.example.com:2", "http://10.0.0.1:3", "DIRECT", ""]) == []
 

@@ -10,9 +10,16 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _package_source
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
-from ansible_collections.hyperscaler.images.plugins.module_utils._package_source import check_file_name, folder_candidates, url_candidates
+from ansible_collections.hyperscaler.images.plugins.module_utils._package_source import (
+    check_file_name,
+    folder_candidates,
+    repository_candidates,
+    url_candidates,
+)
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
 from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.deb_stand_in import write_deb
 
@@ -114,3 +121,12 @@ def test_names_that_are_refused(name: str) -> None:
 
 def test_names_that_are_accepted() -> None:
     check_file_name("https://example.com/a/beegfs-meta_20%3a8.1.0%2bx~1_amd64.deb?token=x")
+
+
+def test_the_newest_revision_of_a_release_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can remove the older one there."""
+    versions = ("20:8.1.0-2", "20:8.1.0-10", "20:8.1.0-1", "20:8.2.0-1")
+    entries = [Entry(Package("beegfs-meta", version, "amd64"), f"https://example.com/{version}.deb", str(number)) for number, version in enumerate(versions)]
+    monkeypatch.setattr(_package_source, "read_index", lambda *_arguments: entries)
+    found = repository_candidates(Repository("https://example.com", "trixie", "main", Path("key")), "amd64", Policy())
+    assert sorted(candidate.package.version for candidate in found) == ["20:8.1.0-10", "20:8.2.0-1"]

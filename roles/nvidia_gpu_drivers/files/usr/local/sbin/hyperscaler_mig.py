@@ -133,10 +133,12 @@ class Smi:
             )
         except FileNotFoundError as error:
             raise MigError(f"Cannot {attempt}: {self.program} was not found. Install the NVIDIA driver.") from error
+        except OSError as error:
+            raise MigError(f"Cannot {attempt}: {self.program} cannot be run: {error.strerror}. Install the NVIDIA driver again.") from error
         except subprocess.TimeoutExpired as error:
             raise MigError(f"Cannot {attempt}: {self.program} did not end within {seconds} s. Look for Xid messages in the kernel's log.") from error
         for line in (done.stdout + "\n" + done.stderr).splitlines():
-            if line.startswith("WARNING:"):
+            if is_warning(line):
                 self.warn(line.strip())
         return done
 
@@ -186,7 +188,7 @@ class Smi:
             if len(parts) == 5 and parts[0].isdecimal():
                 device = parts[1][2:6].upper() if re.fullmatch(r"0x[0-9A-Fa-f]{8}", parts[1]) else ""
                 found.append(Gpu(int(parts[0]), device, parts[2], parts[3], parts[4]))
-            elif line.strip() and not line.startswith("WARNING:"):
+            elif line.strip() and not is_warning(line):
                 self.lost.append(line.strip().rstrip("."))
         return found
 
@@ -233,6 +235,11 @@ class Smi:
         self.run("mig", "-i", str(index), "-cgi", ",".join(tuples), "-C", attempt=attempt)
 
 
+def is_warning(line: str) -> bool:
+    """Whether nvidia-smi warns with this line; it writes the word in several ways."""
+    return line.strip().lower().startswith("warning:")
+
+
 def ending(done: subprocess.CompletedProcess[str]) -> str:
     """How nvidia-smi ended, with the last lines that it wrote."""
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
@@ -246,7 +253,7 @@ def read_layout(path: Path) -> dict[str, t.Any]:
     except OSError as error:
         raise MigError(f"Cannot read the MIG layout {path}: {error.strerror}. Apply the role nvidia_gpu_drivers with a layout.") from error
     except ValueError as error:
-        raise MigError(f"Cannot read the MIG layout {path}: it is not JSON ({error}). Apply the role nvidia_gpu_drivers again.") from error
+        raise MigError(f"Cannot read the MIG layout {path}: it is not JSON. Apply the role nvidia_gpu_drivers again.") from error
     if not isinstance(document, dict) or document.get("format") != 1 or not isinstance(document.get("entries"), list):
         raise MigError(f"Cannot use the MIG layout {path}: it is not of format 1. Apply the role nvidia_gpu_drivers again.")
     return document
@@ -567,7 +574,10 @@ def slurm_names(smi: Smi, gpu: Gpu) -> list[str]:
 
 def reboot_machine() -> None:
     """Have systemd restart the machine without waiting for it."""
-    subprocess.run(["systemctl", "--no-block", "reboot"], check=True)
+    try:
+        subprocess.run(["systemctl", "--no-block", "reboot"], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MigError("Cannot restart the machine, which the MIG mode needs: systemctl reboot failed. Restart it.") from error
 
 
 def act(smi: Smi, options: argparse.Namespace) -> int:
@@ -606,11 +616,13 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     except UnfinishedError as error:
         print("\n".join(error.done), end="\n" if error.done else "")
         print(error, file=sys.stderr)
-    except (MigError, OSError, subprocess.CalledProcessError) as error:
+    except MigError as error:
         print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"Cannot divide the GPUs: {error.filename or options.stamp}: {error.strerror}. Make room there, or correct its permissions.", file=sys.stderr)
     finally:
         for warning in smi.warnings:
-            print(f"Warning: {warning}", file=sys.stderr)
+            print(warning if is_warning(warning) else f"Warning: {warning}", file=sys.stderr)
     return 1
 
 
