@@ -4,11 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +12,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_rel
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import list_name
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors, Source, find_mirrors, parse_deb822, read_sources
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.signed_archives import Archives, open_archives
 
-EMPTY = hashlib.sha256(b"").hexdigest()
-NEEDED = ("gpg", "gpgconf", "gpgv", "apt-get")
 THIRD_PARTY = """\
 Types: deb
 URIs: http://hypervisor.invalid/debian/storage
@@ -42,51 +36,10 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 
 
-class Archives:
-    """Package archives in folders."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.home = folder / "gnupg"
-        self.home.mkdir(mode=0o700)
-        for name in ("debian", "other"):
-            self.gpg("--passphrase", "", "--quick-generate-key", f"{name}@example.org", "ed25519", "sign", "never")
-            (folder / f"{name}.gpg").write_bytes(self.gpg("--export", f"{name}@example.org"))
-
-    def gpg(self, *arguments: str) -> bytes:
-        return self._run("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", *arguments)
-
-    def close(self) -> None:
-        # The agent of GnuPG is found by the path of the folder: one that outlives it answers for the next folder of that name.
-        self._run("gpgconf", "--kill", "all")
-
-    def _run(self, *command: str) -> bytes:
-        done = subprocess.run(command, env={**os.environ, "GNUPGHOME": str(self.home)}, check=False, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
-
-    def release(self, target: Path, origin: str, key: str, suite: str) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text = target.with_suffix(".txt")
-        fields = f"Origin: {origin}\nLabel: {origin}\nSuite: stable\nCodename: {suite}\nDate: Sat, 01 Jan 2022 00:00:00 UTC\n"
-        text.write_text(f"{fields}Architectures: amd64\nComponents: main\nSHA256:\n {EMPTY} 0 main/binary-amd64/Packages\n", encoding="utf-8")
-        self.gpg("--local-user", f"{key}@example.org", "--yes", "--output", str(target), "--clearsign", str(text))
-        text.unlink()
-
-    def archive(self, name: str, origin: str, key: str, suite: str = "trixie") -> Source:
-        self.release(self.folder / name / "dists" / suite / "InRelease", origin, key, suite)
-        return Source(f"file:{self.folder}/{name}", suite)
-
-
 @pytest.fixture
 def archives() -> Iterator[Archives]:
-    if not all(shutil.which(program) for program in NEEDED):
-        pytest.skip(f"needs {', '.join(NEEDED)}")
-    # Not for the module: ansible-test runs each test in a process of its own, which ends without closing what the module shares.
-    with tempfile.TemporaryDirectory() as folder:
-        archives = Archives(Path(folder))
+    with open_archives() as archives:
         yield archives
-        archives.close()
 
 
 @pytest.fixture
