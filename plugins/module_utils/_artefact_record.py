@@ -67,6 +67,7 @@ class Record:
             "needed": needed,
             "reason": self.reason,
             "version": self.version,
+            "source": self.source,
             "packages": list(self.packages),
             "msg": self.reason or f"{self.component}: {', '.join(package['name'] + ' ' + package['version'] for package in self.packages)}",
         }

@@ -112,6 +112,11 @@ version:
   returned: success
   type: str
   sample: 1.5.4
+source:
+  description: The kind of source that was used, V(path), V(files), V(repository) or V(suite).
+  returned: success
+  type: str
+  sample: suite
 packages:
   description: The packages.
   returned: success
