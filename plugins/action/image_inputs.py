@@ -74,6 +74,7 @@ class ActionModule(ActionBase):
     def _with_components(self, result: dict[str, t.Any], manifest: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
         """An image that is up to date is stale all the same when something can be had now that it had to be made without."""
         missing = [str(entry.get("component")) for entry in manifest.get("components") or [] if entry.get("state") == "missing"]
+        result = {**result, "missing": missing}
         if result.get("failed") or result.get("stale") or not missing or self._task.args.get("rebuild", "auto") != "auto":
             return result
         found = can_be_had(missing, settings, DATA)
