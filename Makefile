@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures services bench clean
+.PHONY: help images force build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures services bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
@@ -33,6 +33,9 @@ setup-test:
 
 images: setup-images ## Build and prove the images (IMAGES=cloud-base for one, EXTRA="-e …")
 	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') $(EXTRA)
+
+force: setup-images ## Build and prove the images although nothing changed (IMAGES=cloud-base for one)
+	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') -e image_rebuild=always $(EXTRA)
 
 build: setup-packer ## Build the images with Packer (IMAGES=cloud-base, PACKER_LOG=1 keeps Packer's own log)
 	ansible-playbook build-images.yml $(if $(IMAGES),--limit '$(IMAGES)') -e image_backend=packer $(EXTRA)
@@ -87,5 +90,6 @@ services: setup-test ## Build an image with services of a site (mail, databases,
 bench: setup-test ## Measure builds, packing and downloads against plain tools (IMAGES=hpc-controller)
 	scripts/bench $(IMAGES)
 
-clean: ## Remove what tests and builds left, but not finished images, caches of packages, or .venv
+clean: ## Remove what tests and builds left; with IMAGES=cloud-base this image, too. Other images, caches and .venv stay
 	rm -rf .cache build/work .mypy_cache .ruff_cache .pytest_cache
+	$(if $(IMAGES),ansible-playbook playbooks/clean_images.yml --limit '$(IMAGES)' $(EXTRA))

@@ -13,10 +13,10 @@ from pathlib import Path
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, choose, merge, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, merge, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import read_lock
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, settings_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import fetcher_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, is_setting, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
 
@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
 
     def _ensure(self, arguments: t.Mapping[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         component = arguments["component"]
-        settings = settings_from({key: self._templar.template(variables[key]) for key in variables if key.startswith("artefact_")}, DATA)
+        settings = settings_from({key: self._templar.template(variables[key]) for key in variables if is_setting(key)}, DATA)
         catalogue = yaml.safe_load((DATA / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
         if component not in catalogue and not arguments["source"] and component not in settings.sources:
             raise ImageError(
@@ -61,17 +61,14 @@ class ActionModule(ActionBase):
             )
         asked = {"packages": arguments["packages"]} if arguments["packages"] else {}
         source = source_from(component, merge(catalogue.get(component, {}), settings.sources.get(component, {}), arguments["source"], asked))
-        locked = read_lock(Path(settings.lock)).get(component)
-        if locked and locked.version != source.version:
-            locked = None
-        fetcher = Fetcher(Path(settings.cache), Policy(retries=settings.retries, connect_timeout=settings.connect_timeout), settings.architecture)
+        fetcher = fetcher_from(settings, Policy(retries=settings.retries, connect_timeout=settings.connect_timeout))
         before = self._record(component)
         try:
-            chosen = choose(fetcher.offers(source, locked), source.packages, source, settings.architecture)
-            wanted = Record.of(source, chosen)
+            used, chosen = fetcher.chosen(source, read_lock(Path(settings.lock)).get(component))
+            wanted = Record.of(used, chosen)
             if before == wanted and self._is_installed(wanted):
                 return wanted.result(changed=False, needed=False)
-            files = [] if self._task.check_mode else [fetcher.bring(source, offer) for offer in chosen]
+            files = [] if self._task.check_mode else [fetcher.bring(used, offer) for offer in chosen]
         except UnavailableError as error:
             return self._without(before, source, settings.policy, error, variables)
         return self._with(wanted, files, arguments["state"], variables)

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, settings_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, is_setting, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import MANIFEST, answer
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
 
     def _judge(self, variables: dict[str, t.Any], manifest: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         scope = Scope(self._templar, variables)
-        settings = settings_from(_resolved(scope, [key for key in variables if key.startswith("artefact_")]), DATA)
+        settings = settings_from(_resolved(scope, [key for key in variables if is_setting(key)]), DATA)
         reached = self._reach(variables, [str(name) for name in manifest.get("inputs", {}).get("reached") or []])
         names = {role.path.name for role in reached.roles.values()}
         sources, guessed = sources_of(reached, read_role(COLLECTION / "roles" / "seal"), self._host(variables, scope), self._base, self._collection_folders())
@@ -74,6 +74,7 @@ class ActionModule(ActionBase):
     def _with_components(self, result: dict[str, t.Any], manifest: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
         """An image that is up to date is stale all the same when something can be had now that it had to be made without."""
         missing = [str(entry.get("component")) for entry in manifest.get("components") or [] if entry.get("state") == "missing"]
+        result = {**result, "missing": missing}
         if result.get("failed") or result.get("stale") or not missing or self._task.args.get("rebuild", "auto") != "auto":
             return result
         found = can_be_had(missing, settings, DATA)

@@ -11,6 +11,7 @@ from ansible import constants, context
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._former_names import former_name
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_promises import refusal, refused_arguments, roles_of, tasks_of
 
 INIT = ("none", "systemd")
@@ -31,6 +32,9 @@ class ActionModule(ActionBase):
         if reason:
             raise AnsibleActionFail(f"Cannot build images with {reason}")
         self._name = str(variables.get("inventory_hostname"))
+        former = former_name(arguments["roles"], variables)
+        if former:
+            raise AnsibleActionFail(f"Cannot build {self._name}: {former}.")
         self._independent = "__image_independent" in variables
         self._seen: set[Path] = set()
         declared = {}

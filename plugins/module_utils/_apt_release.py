@@ -8,15 +8,14 @@ The lists that apt has fetched before answer without the network; otherwise apt 
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import typing as t
 import urllib.parse
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_apart import AptApart
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_failure import Failure, explain, missing_keys, without_password
-from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, IntegrityError, ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._gpgv import read_key, verify
 
@@ -117,31 +116,20 @@ class Releases:
 
     def _ask(self, sources: t.Sequence[Asked]) -> tuple[dict[str, str], str]:
         """The origin by address of the sources whose Release files apt could fetch and verify, and what apt said of others."""
-        try:
-            apt_get = Command("apt-get", reason="ask a package mirror what it is", package="apt")
-        except ToolError:
-            return {}, ""
         with tempfile.TemporaryDirectory(prefix="hyperscaler-apt-") as name:
-            folder = Path(name)
-            (folder / "lists/partial").mkdir(parents=True)
-            (folder / "cache").mkdir()
             # A target that does not exist: no package lists are fetched.
             lines = [f"deb [signed-by={self._keyring} target=none] {source.uri} {source.suite} main\n" for source in sources]
-            (folder / "sources.list").write_text("".join(lines), encoding="utf-8")
-            places = (
-                *(f"Dir::State::lists={folder}/lists", f"Dir::Cache={folder}/cache"),
-                *(f"Dir::Etc::sourcelist={folder}/sources.list", "Dir::Etc::sourceparts=/dev/null"),
-                *(["APT::Sandbox::User=root"] if os.geteuid() == 0 else []),
-            )
-            options = [part for setting in (*places, *SETTINGS) for part in ("--option", setting)]
+            apart = AptApart(Path(name), "".join(lines), "ask a package mirror what it is", SETTINGS)
             attempt = "ask the package mirrors what they are"
             try:
-                done = apt_get.run("--quiet", *options, "update", attempt=attempt, accepted=range(256), timeout=TIMEOUT * len(sources))
+                done = apart.run("apt-get", "update", attempt=attempt, accepted=range(256), timeout=TIMEOUT * len(sources))
             except CommandError as error:
                 return {}, str(error)
+            except ToolError:
+                return {}, ""
             found = {}
             for source in sources:
-                for file in (folder / "lists").glob(f"{_escaped(list_name(source.uri))}_dists_*Release"):
+                for file in apart.lists.glob(f"{_escaped(list_name(source.uri))}_dists_*Release"):
                     found[source.uri] = origin_of(file.read_text(encoding="utf-8", errors="replace"))
         return found, f"{done.stdout}\n{done.stderr}"
 

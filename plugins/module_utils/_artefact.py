@@ -15,8 +15,10 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control im
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_version import version_order
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
-KINDS = ("path", "files", "repository")
-KEYS = frozenset({"role", "version", "release", "packages", "mirror", *KINDS})
+KINDS = ("path", "files", "repository", "suite")
+OTHERWISE = "otherwise"
+KEYS = frozenset({"role", "version", "release", "packages", "mirror", OTHERWISE, *KINDS})
+SUITE_KEYS = frozenset({"name", "system", "component"})
 REPOSITORY_KEYS = frozenset({"url", "suite", "component", "key", "fingerprint"})
 SHA256 = re.compile(r"[0-9a-f]{64}")
 FINGERPRINT = re.compile(r"[0-9A-F]{40}")
@@ -51,11 +53,21 @@ class RepositorySource:
 
 
 @dataclasses.dataclass(frozen=True)
+class SuiteSource:
+    """Another suite of Debian, such as ``sid``; ``system`` is the release that its packages are installed on."""
+
+    name: str
+    system: str
+    component: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a component comes from: one of ``path``, ``files`` and ``repository``.
+    """Where a component comes from: one of ``path``, ``files``, ``repository`` and ``suite``.
 
     ``packages`` are the names to take; one that ends in a question mark is taken when it is offered. ``release`` is the one version of them to
-    take, without epoch and Debian revision, or a pattern such as ``595.*``; when empty, the newest.
+    take, without epoch and Debian revision, or a pattern such as ``595.*``; when empty, the newest. ``otherwise`` is the source that takes the
+    place of this one where nothing can be had from it and nothing of it is locked.
     """
 
     component: str
@@ -65,11 +77,13 @@ class Source:
     path: str = ""
     files: tuple[FileSource, ...] = ()
     repository: RepositorySource | None = None
+    suite: SuiteSource | None = None
+    otherwise: Source | None = None
 
     @property
     def kind(self) -> str:
         """Which kind of source it is."""
-        return "path" if self.path else "files" if self.files else "repository"
+        return next(kind for kind in KINDS if getattr(self, kind))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +102,14 @@ class Offer:
 
 
 def merge(catalogue: t.Mapping[str, t.Any], *overrides: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """The description of a component with what a user says otherwise: another kind of source takes the place of the described one."""
+    """The description of a component with what a user says otherwise: another kind of source takes the place of the described one.
+
+    Who names a source or a version wants that one, and not what the catalogue has for others.
+    """
     merged = dict(catalogue)
     for override in overrides:
+        if any(override.get(key) for key in (*KINDS, "version", "release", "mirror")):
+            merged.pop(OTHERWISE, None)
         kinds = [kind for kind in KINDS if override.get(kind)]
         if kinds and kinds[0] not in merged:
             merged = {key: value for key, value in merged.items() if key not in KINDS}
@@ -107,7 +126,7 @@ def source_from(component: str, description: t.Mapping[str, t.Any]) -> Source:
     if unknown:
         raise _wrong(component, f"it has the unknown keys {', '.join(unknown)}", f"The keys are {', '.join(sorted(KEYS))}")
     if len(kinds) != 1:
-        raise _wrong(component, f"it names {' and '.join(kinds) or 'no source'}", "Name one of path, files and repository")
+        raise _wrong(component, f"it names {' and '.join(kinds) or 'no source'}", f"Name one of {', '.join(KINDS)}")
     version, mirror = str(description.get("version", "")), str(description.get("mirror") or "").rstrip("/")
     # dpkg knows a package by its name in lower case.
     packages = tuple(str(name).lower() for name in description.get("packages") or ())
@@ -121,6 +140,8 @@ def source_from(component: str, description: t.Mapping[str, t.Any]) -> Source:
         path=str(description.get("path") or ""),
         files=tuple(_file(component, entry, version, mirror) for entry in description.get("files") or ()),
         repository=_repository(component, description["repository"], version, mirror) if kinds == ["repository"] else None,
+        suite=_suite(component, description["suite"]) if kinds == ["suite"] else None,
+        otherwise=source_from(component, {"packages": packages, **description[OTHERWISE]}) if description.get(OTHERWISE) else None,
     )
 
 
@@ -148,6 +169,14 @@ def _repository(component: str, entry: t.Any, version: str, mirror: str) -> Repo
     if mirror and "://" in key:
         key = key.replace(values["url"].rstrip("/"), mirror)
     return RepositorySource(mirror or values["url"], values["suite"], values.get("component", "main"), key, fingerprint)
+
+
+def _suite(component: str, entry: t.Any) -> SuiteSource:
+    if not isinstance(entry, dict) or not entry.get("name") or not entry.get("system") or set(entry) - SUITE_KEYS:
+        raise _wrong(
+            component, f"its suite {entry!r} is not a mapping of name, system and component", "Name the suite, and the release that it is installed on"
+        )
+    return SuiteSource(str(entry["name"]), str(entry["system"]), str(entry.get("component") or "main"))
 
 
 def _wrong(component: str, why: str, remedy: str) -> ImageError:

@@ -15,11 +15,15 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._artefact impor
     Offer,
     RepositorySource,
     Source,
+    SuiteSource,
     UnavailableError,
+    choose,
 )
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb import look_into, read_deb
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository, read_index
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_suite import DebianSuites
 from ansible_collections.hyperscaler.images.plugins.module_utils._download import download, fetch
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, write_atomic
@@ -31,21 +35,49 @@ LARGEST_PACKAGE = 2 << 30
 OUT_OF_REACH = frozenset({"unreachable", "denied", "missing"})
 
 
+def fetcher_from(settings: Settings, policy: Policy) -> Fetcher:
+    """The reader of sources that the settings of a play ask for."""
+    cache = Path(settings.cache)
+    debian = DebianSuites(cache, settings.debian_mirror, Path(settings.debian_keyring), settings.architecture)
+    return Fetcher(cache, policy, debian, settings.architecture)
+
+
 class Fetcher:
     """Reads sources; ``cache`` is a folder of this machine that keeps what was fetched."""
 
-    def __init__(self, cache: Path, policy: Policy, architecture: str) -> None:
+    def __init__(self, cache: Path, policy: Policy, debian: DebianSuites, architecture: str) -> None:
         self._cache = cache
         self._policy = policy
+        self._debian = debian
         self._architecture = architecture
+
+    def chosen(self, source: Source, locked: Locked | None) -> tuple[Source, list[Offer]]:
+        """The packages to install and the source that has them, which is the other one where ``source`` has nothing that is locked or can be had.
+
+        Raises what ``offers`` raises. A lock counts for the source with its version.
+        """
+        try:
+            own = locked if locked and locked.version == source.version else None
+            if locked and not own and source.otherwise and locked.version == source.otherwise.version:
+                return self.chosen(source.otherwise, locked)
+            return source, choose(self.offers(source, own), source.packages, source, self._architecture)
+        except UnavailableError as error:
+            if own or not source.otherwise:
+                raise
+            try:
+                return self.chosen(source.otherwise, locked)
+            except UnavailableError as other:
+                raise UnavailableError(f"{error} {other}", **other.details) from error
 
     def offers(self, source: Source, locked: Locked | None) -> list[Offer]:
         """What a component can be installed from; raises UnavailableError when there is nothing to be had, IntegrityError when a digest is wrong."""
         if source.path:
             return self._in_folder(source, locked)
+        if source.suite:
+            return self._in_suite(source, source.suite, locked)
         try:
             if source.repository:
-                return self._locked_in(source.repository, locked) if locked else self._in_repository(source.repository)
+                return _locked_at(source.repository.url, locked) if locked else self._in_repository(source.repository)
             return [self._of_file(source, entry, locked) for entry in source.files]
         except DownloadError as error:
             raise self._explained(source, error) from error
@@ -54,6 +86,8 @@ class Fetcher:
         """What a component offers now, whatever is locked; files on servers are read to learn their digests."""
         if source.path:
             return self._in_folder(source, None)
+        if source.suite:
+            return self._in_suite(source, source.suite, None)
         try:
             if source.repository:
                 return self._in_repository(source.repository)
@@ -68,7 +102,10 @@ class Fetcher:
             return here
         target = self._place(source, offer.sha256, offer.file)
         try:
-            download(offer.location, target, offer.sha256, "sha256", policy=self._policy)
+            if not source.suite:
+                download(offer.location, target, offer.sha256, "sha256", policy=self._policy)
+            elif not (target.is_file() and file_digest(target) == offer.sha256):
+                self._debian.bring(offer.location, offer.sha256, target)
         except DownloadError as error:
             raise self._explained(source, error) from error
         found, expected = read_deb(target), offer.package
@@ -132,8 +169,11 @@ class Fetcher:
         write_atomic(target, data)
         return Offer(read_deb(target), digest, entry.url, entry.name)
 
-    def _locked_in(self, repository: RepositorySource, locked: Locked) -> list[Offer]:
-        return [Offer(entry.package, entry.sha256, f"{repository.url.rstrip('/')}/{entry.file}", entry.file) for entry in locked.packages]
+    def _in_suite(self, source: Source, suite: SuiteSource, locked: Locked | None) -> list[Offer]:
+        try:
+            return _locked_at(self._debian.mirror, locked) if locked else self._debian.offers(suite, source.packages)
+        except UnavailableError as error:
+            raise UnavailableError(f"{source.component} cannot be had: {error}", **error.details) from error
 
     def _in_repository(self, repository: RepositorySource) -> list[Offer]:
         base = repository.url.rstrip("/") + "/"
@@ -148,3 +188,8 @@ class Fetcher:
             key.write_bytes(fetch(repository.key, LARGEST_KEY, self._policy))
             asked = Repository(repository.url, repository.suite, repository.component, key, repository.fingerprint)
             return read_index(asked, self._architecture, self._policy)
+
+
+def _locked_at(base: str, locked: Locked) -> list[Offer]:
+    """What is locked of a package archive, which is not asked for it."""
+    return [Offer(entry.package, entry.sha256, f"{base.rstrip('/')}/{entry.file}", entry.file) for entry in locked.packages]

@@ -10,6 +10,7 @@ import json
 import typing as t
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import KEYRING
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
@@ -66,6 +67,7 @@ class Record:
             "needed": needed,
             "reason": self.reason,
             "version": self.version,
+            "source": self.source,
             "packages": list(self.packages),
             "msg": self.reason or f"{self.component}: {', '.join(package['name'] + ' ' + package['version'] for package in self.packages)}",
         }
@@ -82,10 +84,17 @@ class Settings:
     architecture: str
     retries: int
     connect_timeout: float
+    debian_mirror: str
+    debian_keyring: str
+
+
+def is_setting(name: str) -> bool:
+    """Whether a variable is one that ``settings_from`` reads."""
+    return name.startswith("artefact_") or name in ("base_image_mirror", "base_image_keyring")
 
 
 def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
-    """Read the variables whose names begin with artefact_; raises ImageError for one that cannot be used. ``data`` has the shipped lock file."""
+    """Read the variables that are settings; raises ImageError for one that cannot be used. ``data`` has the shipped lock file."""
     policy, sources = variables.get("artefact_policy", POLICIES[0]), variables.get("artefact_sources") or {}
     if policy not in POLICIES:
         raise ImageError(f"Cannot use artefact_policy {policy!r}: it must be one of {', '.join(POLICIES)}.")
@@ -103,4 +112,6 @@ def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
         str(variables.get("artefact_architecture", "amd64")),
         retries,
         timeout,
+        str(variables.get("artefact_debian_mirror") or variables.get("base_image_mirror") or ""),
+        str(variables.get("base_image_keyring") or KEYRING),
     )

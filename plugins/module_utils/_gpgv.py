@@ -98,7 +98,10 @@ def require_keyring(keyring: Path, attempt: str) -> None:
 def read_status(status: str, said: str = "") -> Signatures:
     """Signatures from what gpgv wrote to its status descriptor and to its standard error."""
     lines = [line.strip().removeprefix("[GNUPG:] ") for line in status.splitlines() if line.startswith("[GNUPG:] ")]
-    good = (re.match(r"VALIDSIG ([0-9A-F]{40}) .* ([0-9A-F]{40})$", line) for line in lines)
+    # A signature of a key that expired or was withdrawn is valid as well, but is not said to be good.
+    verdicts = [line for line in lines if re.match(r"(?:GOODSIG|EXPSIG|EXPKEYSIG|REVKEYSIG|BADSIG|ERRSIG|VALIDSIG) ", line)]
+    after_good = (line for before, line in zip(verdicts, verdicts[1:]) if before.startswith("GOODSIG "))
+    good = (re.match(r"VALIDSIG ([0-9A-F]{40}) .* ([0-9A-F]{40})$", line) for line in after_good)
     missing = (re.match(r"NO_PUBKEY ([0-9A-F]+)", line) for line in lines)
     told = " | ".join(line.strip().removeprefix("gpgv: ") for line in said.splitlines() if line.strip())
     return Signatures(

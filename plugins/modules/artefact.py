@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: artefact
-short_description: Install the packages of a component that is not in Debian
+short_description: Install the packages of a component that the release of Debian does not have
 version_added: "1.0.0"
 description:
   - Installs the Debian packages of a third-party component, such as Apptainer, BeeGFS or Kubernetes.
-  - A component comes from files on a server, from a signed package repository, or from a local path. The catalogue C(playbooks/vars/artefacts.yml)
-    of this collection says from where; the variable C(artefact_sources) says otherwise.
+  - A component comes from files on a server, from a signed package repository, from another suite of Debian, or from a local path.
+    The catalogue C(playbooks/vars/artefacts.yml) of this collection says from where; the variable C(artefact_sources) says otherwise.
   - Packages are fetched and verified on the controller, so the host needs no access to the server.
   - Files on servers need a SHA256. It stands in the lock file, which the playbook C(hyperscaler.images.lock) makes, or beside the address.
   - A repository must be signed by the key whose fingerprint is pinned. When its packages are locked, exactly those are taken.
+  - From another suite of Debian come the named packages, and what they need that the release of the host does not have; nothing else of it.
   - A digest or signature that disagrees always fails.
   - When a server cannot be reached, or no digest is locked, the variable C(artefact_policy) decides. V(best_effort), the default, goes on without the
     component and warns; V(strict) fails. What is installed already is kept.
@@ -24,6 +25,7 @@ description:
 requirements:
   - requests, on the controller, for servers
   - gpgv, on the controller, for repositories
+  - apt and debian-archive-keyring, on the controller, for suites of Debian
   - zstd, on the controller, for packages that are compressed with it
 extends_documentation_fragment:
   - hyperscaler.images._attributes
@@ -52,8 +54,10 @@ options:
   source:
     description:
       - Where the component comes from, merged over the catalogue and C(artefact_sources).
-      - One of the keys C(path), C(files) and C(repository) names the source. C(path) is a package file or a folder of them on the controller.
+      - One of the keys C(path), C(files), C(repository) and C(suite) names the source. C(path) is a package file or a folder of them on the controller.
         C(files) is a list of mappings of C(url) and C(sha256). C(repository) has C(url), C(suite), C(component), C(key) and C(fingerprint).
+        C(suite) has C(name), C(system), which is the release that the packages are installed on, and C(component).
+      - C(otherwise) is such a mapping, too. It takes the place of a source of which nothing is locked and nothing can be had.
       - C(version) replaces C({version}) in addresses. C(release) is the one version of the packages to take, or a pattern such as V(595.*).
         C(mirror) is an address that takes the place of the server's.
     type: dict
@@ -66,8 +70,8 @@ options:
     choices: [present, fetched]
     default: present
 notes:
-  - The variables C(artefact_policy), C(artefact_lock), C(artefact_cache), C(artefact_sources), C(artefact_architecture), C(artefact_retries) and
-    C(artefact_connect_timeout) hold for all components.
+  - The variables C(artefact_policy), C(artefact_lock), C(artefact_cache), C(artefact_sources), C(artefact_architecture), C(artefact_retries),
+    C(artefact_connect_timeout) and C(artefact_debian_mirror) hold for all components.
 seealso:
   - module: hyperscaler.images.artefact_lock
 author:
@@ -108,6 +112,11 @@ version:
   returned: success
   type: str
   sample: 1.5.4
+source:
+  description: The kind of source that was used, V(path), V(files), V(repository) or V(suite).
+  returned: success
+  type: str
+  sample: suite
 packages:
   description: The packages.
   returned: success

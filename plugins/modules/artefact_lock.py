@@ -17,6 +17,7 @@ description:
 requirements:
   - requests, for servers
   - gpgv, for repositories
+  - apt and debian-archive-keyring, for suites of Debian
 extends_documentation_fragment:
   - hyperscaler.images._attributes
   - hyperscaler.images._attributes.linux
@@ -64,6 +65,16 @@ options:
     description: How often a broken transfer is tried again.
     type: int
     default: 2
+  debian_mirror:
+    description:
+      - The address of Debian's package archive, for components that come from another suite of Debian.
+      - When empty, the one that apt of this machine uses.
+    type: str
+    default: ""
+  debian_keyring:
+    description: The keys that sign it.
+    type: path
+    default: /usr/share/keyrings/debian-archive-keyring.gpg
 seealso:
   - module: hyperscaler.images.artefact
 author:
@@ -102,9 +113,11 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import UnavailableError, choose, merge, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import KEYRING
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, choose, merge, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, lock_entry, lock_text, read_lock
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_suite import DebianSuites
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
@@ -118,14 +131,19 @@ ARGUMENTS: dict[str, t.Any] = {
     "policy": {"type": "str", "choices": ["best_effort", "strict"], "default": "best_effort"},
     "architecture": {"type": "str", "default": "amd64"},
     "retries": {"type": "int", "default": 2},
+    "debian_mirror": {"type": "str", "default": ""},
+    "debian_keyring": {"type": "path", "default": str(KEYRING)},
 }
 
 
-def learn(params: t.Mapping[str, t.Any], component: str, before: Locked | None) -> Locked:
+def learn(fetcher: Fetcher, source: Source, architecture: str, before: Locked | None) -> Locked:
     """What a component offers now; raises IntegrityError when a locked package has another digest."""
-    source = source_from(component, merge(params["catalogue"].get(component, {}), params["sources"].get(component, {})))
-    fetcher = Fetcher(Path(params["cache"]), Policy(retries=params["retries"], connect_timeout=10), params["architecture"])
-    chosen = choose(fetcher.newest(source), source.packages, source, params["architecture"])
+    try:
+        chosen = choose(fetcher.newest(source), source.packages, source, architecture)
+    except UnavailableError:
+        if source.otherwise is None or (before and before.version != source.otherwise.version):
+            raise
+        return learn(fetcher, source.otherwise, architecture, before)
     for offer in chosen:
         if before:
             before.require_same(offer.package, offer.sha256, offer.location)
@@ -142,9 +160,13 @@ def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     before = read_lock(path)
     after, unavailable = dict(before), {}
     learned = []
+    cache, architecture = Path(params["cache"]), params["architecture"]
+    debian = DebianSuites(cache, params["debian_mirror"], Path(params["debian_keyring"]), architecture)
+    fetcher = Fetcher(cache, Policy(retries=params["retries"], connect_timeout=10), debian, architecture)
     for component in sorted(params["components"] or known):
         try:
-            after[component] = learn(params, component, before.get(component))
+            source = source_from(component, merge(params["catalogue"].get(component, {}), params["sources"].get(component, {})))
+            after[component] = learn(fetcher, source, architecture, before.get(component))
             learned.append(component)
         except UnavailableError as error:
             if params["policy"] == "strict":

@@ -100,6 +100,12 @@ reason:
   returned: success
   type: str
   sample: the files of role hyperscaler.images.container_runtime changed
+missing:
+  description: The components that the image that is there was made without.
+  returned: success
+  type: list
+  elements: str
+  sample: [beegfs]
 digest:
   description: The sha256 of the document.
   returned: success

@@ -11,9 +11,9 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, choose, merge, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, merge, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, read_lock
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher, fetcher_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
@@ -49,11 +49,11 @@ def component_paths(settings: Settings, data: Path, roles: t.Collection[str]) ->
 def can_be_had(missing: t.Collection[str], settings: Settings, data: Path) -> list[str]:
     """Which of these components can be had now; servers are asked side by side, for a short time."""
     descriptions, locks = described(settings, data), read_lock(Path(settings.lock))
-    fetcher = Fetcher(Path(settings.cache), Policy(retries=0, connect_timeout=CONNECT_TIMEOUT), settings.architecture)
+    fetcher = fetcher_from(settings, Policy(retries=0, connect_timeout=CONNECT_TIMEOUT))
     answers: queue.Queue[str] = queue.Queue()
     asked = []
     for name in sorted(set(missing) & set(descriptions)):
-        thread = threading.Thread(target=_ask, args=(name, descriptions[name], locks.get(name), fetcher, settings, answers), daemon=True)
+        thread = threading.Thread(target=_ask, args=(name, descriptions[name], locks.get(name), fetcher, answers), daemon=True)
         thread.start()
         asked.append(thread)
     until = time.monotonic() + TIME_FOR_ALL
@@ -66,12 +66,10 @@ def can_be_had(missing: t.Collection[str], settings: Settings, data: Path) -> li
     return sorted(found)
 
 
-def _ask(name: str, description: t.Mapping[str, t.Any], locked: Locked | None, fetcher: Fetcher, settings: Settings, answers: queue.Queue[str]) -> None:
+def _ask(name: str, description: t.Mapping[str, t.Any], locked: Locked | None, fetcher: Fetcher, answers: queue.Queue[str]) -> None:
     # Whatever is wrong with a source is told when it is used. Here it means that the component cannot be had.
     with contextlib.suppress(ImageError, OSError):
-        source = source_from(name, description)
-        locked = locked if locked and locked.version == source.version else None
-        offers = choose(fetcher.offers(source, locked), source.packages, source, settings.architecture)
+        source, offers = fetcher.chosen(source_from(name, description), locked)
         if offers and _answers(source, offers[0].location):
             answers.put(name)
 

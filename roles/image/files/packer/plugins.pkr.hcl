@@ -5,11 +5,11 @@
 packer {
   required_plugins {
     qemu = {
-      version = ">= 1.0.0"
+      version = ">= 1.0.0, < 2.0.0"
       source  = "github.com/hashicorp/qemu"
     }
     ansible = {
-      version = ">= 1.0.0"
+      version = ">= 1.0.0, < 2.0.0"
       source  = "github.com/hashicorp/ansible"
     }
   }

@@ -168,6 +168,16 @@ class FakeImage:
         self.write(f"{folder}/modules.dep", listed)
         self.write(f"{folder}/modules.dep.bin", "index")
 
+    def install(self, *packages: str) -> None:
+        """Make dpkg know packages without files; a name may be followed by what dpkg wants of it, as in ``linux-image-amd64 hold``."""
+        status = self.root / "var/lib/dpkg/status"
+        text = status.read_text(encoding="utf-8")
+        for package in packages:
+            name, _space, want = package.partition(" ")
+            text = f"{text.rstrip()}\n\nPackage: {name}\nStatus: {want or 'install'} ok installed\nArchitecture: amd64\nVersion: 1\n"
+            self.write(f"/var/lib/dpkg/info/{name}.list", "/.\n")
+        self.write("/var/lib/dpkg/status", text)
+
     def subject(self, expected: Expectations = EXPECTED) -> Subject:
         return Subject(Tree(self.root), VOLUMES, ROOT, expected, frozenset({"/", "/boot/efi"}))
 

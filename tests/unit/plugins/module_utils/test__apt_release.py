@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +13,8 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _apt_rel
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_release import list_name
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import Mirrors, Source, find_mirrors, parse_deb822, read_sources
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.signer import Signer, signing
+from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.signed_archives import Archives, open_archives
 
-EMPTY = hashlib.sha256(b"").hexdigest()
 THIRD_PARTY = """\
 Types: deb
 URIs: http://hypervisor.invalid/debian/storage
@@ -40,36 +37,10 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 
 
-class Archives:
-    """Package archives in folders."""
-
-    def __init__(self, folder: Path, signer: Signer) -> None:
-        self.folder = folder
-        self._signer = signer
-        for name in ("debian", "other"):
-            (folder / f"{name}.gpg").write_bytes(signer.make(name))
-
-    def release(self, target: Path, origin: str, key: str, suite: str) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fields = f"Origin: {origin}\nLabel: {origin}\nSuite: stable\nCodename: {suite}\nDate: Sat, 01 Jan 2022 00:00:00 UTC\n"
-        text = f"{fields}Architectures: amd64\nComponents: main\nSHA256:\n {EMPTY} 0 main/binary-amd64/Packages\n"
-        target.write_bytes(self._signer.sign(text, key))
-
-    def key_id(self, name: str) -> str:
-        return self._signer.fingerprint(name)[-16:]
-
-    def archive(self, name: str, origin: str, key: str, suite: str = "trixie") -> Source:
-        self.release(self.folder / name / "dists" / suite / "InRelease", origin, key, suite)
-        return Source(f"file:{self.folder}/{name}", suite)
-
-
 @pytest.fixture
-def archives(tmp_path: Path) -> Iterator[Archives]:
-    if not shutil.which("apt-get"):
-        pytest.skip("needs apt-get")
-    # Not for the module: ansible-test runs each test in a process of its own, which ends without closing what the module shares.
-    for signer in signing():
-        yield Archives(tmp_path, signer)
+def archives() -> Iterator[Archives]:
+    with open_archives() as archives:
+        yield archives
 
 
 @pytest.fixture

@@ -48,6 +48,10 @@ def test_a_user_names_another_kind_of_source() -> None:
     catalogue = {"version": "1", "packages": ["tool"], "files": [FILE]}
     assert merge(catalogue, {"path": "/srv"}) == {"version": "1", "packages": ["tool"], "path": "/srv"}
     assert merge(catalogue, {"version": "2"}, {"version": "3"})["version"] == "3"
+    both = {**catalogue, "otherwise": {"suite": {"name": "sid", "system": "trixie"}}}
+    assert merge(both, {"packages": ["other"]}) == {**both, "packages": ["other"]}
+    assert merge(both, {"version": "2"}) == {**catalogue, "version": "2"}
+    assert merge(both, {"path": "/srv"}) == {"version": "1", "packages": ["tool"], "path": "/srv"}
     merged = merge({"repository": REPOSITORY}, {"repository": {"url": "http://mirror.example"}})
     assert merged["repository"] == {**REPOSITORY, "url": "http://mirror.example"}
 
@@ -64,6 +68,9 @@ def test_a_user_names_another_kind_of_source() -> None:
         ({"path": "", "repository": {**REPOSITORY, "fingerprint": ""}}, "lacks fingerprint"),
         ({"path": "", "repository": {**REPOSITORY, "fingerprint": "3CD50804"}}, "is not the fingerprint of a key"),
         ({"path": "", "repository": {**REPOSITORY, "keys": "x"}}, "has unknown keys"),
+        ({"path": "", "suite": "sid"}, "its suite 'sid' is not a mapping of name, system and component"),
+        ({"path": "", "suite": {"name": "sid"}}, "is not a mapping of name, system and component. Name the suite"),
+        ({"otherwise": {"suite": {"name": "sid", "system": "trixie"}, "packages": []}}, "names no packages"),
     ],
 )
 def test_unusable_sources(description: dict[str, t.Any], says: str) -> None:
@@ -133,6 +140,8 @@ def test_unusable_settings(variables: dict[str, t.Any], says: str) -> None:
 def test_settings() -> None:
     found = settings_from({}, Path("/data"))
     assert (found.policy, found.lock, found.architecture) == ("best_effort", "/data/artefacts.lock.json", "amd64")
+    assert (found.debian_mirror, found.debian_keyring) == ("", "/usr/share/keyrings/debian-archive-keyring.gpg")
+    assert settings_from({"base_image_mirror": "http://m/debian"}, Path("/data")).debian_mirror == "http://m/debian"
     assert settings_from({"artefact_lock": "/srv/lock.json"}, Path("/data")).lock == "/srv/lock.json"
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _artefact_offer as offers_module
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source, UnavailableError, source_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Offer, Source, SuiteSource, UnavailableError, source_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import lock_entry
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_repository import Entry, Repository
+from ansible_collections.hyperscaler.images.plugins.module_utils._deb_suite import DebianSuites
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import DownloadError, ImageError, IntegrityError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
@@ -22,9 +23,26 @@ from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils impo
 FINGERPRINT = "0683AF2B9AC5BC7D59B2D62340CE4E243CD50804"
 
 
+class Debian(DebianSuites):
+    """A mirror without a network: sid has the tool."""
+
+    mirror = "http://mirror.invalid/debian"
+    within_reach = True
+
+    def offers(self, suite: SuiteSource, names: t.Sequence[str]) -> list[Offer]:
+        if not self.within_reach:
+            raise UnavailableError("the mirror cannot be reached.")
+        file = "pool/tool_0.9_amd64.deb"
+        return [Offer(Package(name, "0.9", "amd64"), "b" * 64, f"{self.mirror}/{file}", file) for name in names if suite.name == "sid"]
+
+
+def make_fetcher(cache: Path) -> Fetcher:
+    return Fetcher(cache, Policy(retries=0), Debian(cache, "", Path("/k.gpg"), "amd64"), "amd64")
+
+
 @pytest.fixture
 def fetcher(tmp_path: Path) -> Fetcher:
-    return Fetcher(tmp_path / "cache", Policy(retries=0), "amd64")
+    return make_fetcher(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -80,7 +98,7 @@ def test_a_locked_file(fetcher: Fetcher, package: Path) -> None:
     found = fetcher.offers(described, locked)
     assert found[0].sha256 == file_digest(package)
     package.write_bytes(deb_stand_in.deb("Package: tool\nVersion: 1.1\nArchitecture: amd64\n"))
-    other = Fetcher(package.parent / "other", Policy(retries=0), "amd64")
+    other = make_fetcher(package.parent / "other")
     with pytest.raises(IntegrityError, match="is expected"):
         other.bring(described, found[0])
 
@@ -139,3 +157,24 @@ def test_a_key_that_is_not_there_is_a_mistake(fetcher: Fetcher, tmp_path: Path) 
     with pytest.raises(ImageError, match="there is no key") as caught:
         fetcher.offers(described, None)
     assert not isinstance(caught.value, UnavailableError)
+
+
+OTHERWISE = {"version": "sid", "suite": {"name": "sid", "system": "trixie"}}
+
+
+def test_another_suite_takes_the_place_of_what_is_not_locked(fetcher: Fetcher, package: Path) -> None:
+    described = source(files=[{"url": f"file://{package}"}], otherwise=OTHERWISE)
+    used, found = fetcher.chosen(described, None)
+    assert (used.kind, used.version, found[0].package.version) == ("suite", "sid", "0.9")
+    used, found = fetcher.chosen(described, lock_entry(described, fetcher.newest(described)))
+    assert (used.kind, found[0].package.version) == ("files", "1.0")
+
+
+def test_what_is_locked_of_another_suite_is_not_asked_for(fetcher: Fetcher, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = source(files=[{"url": f"file://{package}"}], otherwise=OTHERWISE)
+    used, found = fetcher.chosen(described, None)
+    locked = lock_entry(used, found)
+    monkeypatch.setattr(Debian, "within_reach", False)
+    assert fetcher.chosen(described, locked) == (used, found)
+    with pytest.raises(UnavailableError, match=r"^tool cannot be had: no digest of .* tool cannot be had: the mirror cannot be reached\.$"):
+        fetcher.chosen(described, None)

@@ -50,6 +50,9 @@ def test_only_primary_keys_of_good_signatures_count() -> None:
     assert read_status("").good == set()
     assert read_status(STATUS).bad
     assert not read_status(STATUS).valid
+    assert read_status(STATUS.partition("[GNUPG:] BADSIG")[0]).valid
+    for verdict in ("EXPSIG", "EXPKEYSIG", "REVKEYSIG"):
+        assert read_status(STATUS.replace("GOODSIG", verdict)).good == set()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ def write(name: str, content: str | bytes = "something\n", mode: int = 0o644) ->
     return lambda image: image.write(name, content, mode)
 
 
+def install(*packages: str) -> Break:
+    """Each package may be followed by what dpkg wants of it."""
+    return lambda image: image.install(*packages)
+
+
 def replace(name: str, old: str, new: str) -> Break:
     return lambda image: image.replace(name, old, new)
 
@@ -236,6 +241,12 @@ CASES = {
         "kernel.dkms",
         "/var/lib/dkms/beegfs/7.4.7",
         f"not built for the kernel {KERNEL}",
+    ),
+    "kernel that is upgraded": Case(
+        install("linux-image-cloud-amd64"),
+        "kernel.drift",
+        f"/lib/modules/{KERNEL}",
+        "has modules that were compiled for it: nvidia-current. linux-image-cloud-amd64 brings another kernel, and without dkms they are not compiled",
     ),
     "headers of another kernel": Case(
         write("/usr/src/linux-headers-6.12.94+deb13-amd64/Makefile"),
