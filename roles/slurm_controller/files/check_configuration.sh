@@ -22,6 +22,17 @@ over_the_configuration() {
   mount --bind "$scratch/etc" /etc/slurm
 }
 
+# With AuthType=auth/slurm a daemon replaces the socket that it finds in its folder, through which programs of the machine ask the one that runs.
+sockets_of_their_own() {
+  user=$(sed -n -E 's/^SlurmUser=//Ip' "/etc/slurm/$1.conf")
+  for folder in /run/slurmctld /run/slurmdbd; do
+    mkdir -p "$folder"
+    mount -t tmpfs -o mode=0755 tmpfs "$folder"
+    # A user that there is not is refused by the daemon.
+    chown "$user" "$folder" 2>/dev/null || true
+  done
+}
+
 # What belongs to the running controller is out of reach. Programs of the site are not to be run, and the accounting, which would have to answer, is checked by its own
 # daemon. slurmctld itself reads the resources of nodes in a cloud, without looking for the device files; only those that a library finds it cannot read.
 apart_from_the_cluster() {
@@ -55,8 +66,7 @@ wait_for() {
 }
 
 run_slurmctld() {
-  user=$(sed -n -E 's/^SlurmUser=//Ip' /etc/slurm/slurm.conf)
-  install -d -m 0755 -o "$user" "$scratch/state"
+  install -d -m 0755 -o "$user" "$scratch/state" 2>/dev/null || true
   slurmctld -D -c >"$scratch/out" 2>&1 &
   wait_for "$accepted" "$!"
 }
@@ -104,10 +114,12 @@ print_errors() {
 mount --make-rprivate /
 over_the_configuration
 if [ "$1" = slurmdbd ]; then
+  sockets_of_their_own slurmdbd
   run_slurmdbd
   more=$(host_of_slurmdbd)
 else
   accepted='Running as primary controller'
+  sockets_of_their_own slurm
   apart_from_the_cluster
   run_slurmctld
   more=$(plugins_of_the_nodes)
