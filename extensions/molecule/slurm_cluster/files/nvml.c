@@ -3,6 +3,7 @@
 // Plays NVIDIA's library for slurmd: three GPUs, of which the driver has lost those that /etc/lost-gpus names (one number a line).
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, NOT_SUPPORTED = 3, GPU_IS_LOST = 15, GPUS = 3 };
 typedef unsigned int number;
@@ -48,9 +49,12 @@ int nvmlDeviceGetMinorNumber(device gpu, number *minor) {
 // The number of the bus is in the text before and in the structure behind it; the text is all that tells GPUs apart here.
 int nvmlDeviceGetPciInfo_v3(device gpu, char *info) { return sprintf(info, "0000:0%u:00.0", index_of(gpu) + 1) < 0; }
 
+// Slurm refuses a GPU that is next to a part of a socket only.
 int nvmlDeviceGetCpuAffinity(device gpu, number size, unsigned long *set) {
+  long processors = sysconf(_SC_NPROCESSORS_ONLN);
   memset(set, 0, size * sizeof *set);
-  set[0] = 1;
+  for (long one = 0; one < processors && one < (long)(size * 8 * sizeof *set); one++)
+    set[one / (8 * sizeof *set)] |= 1UL << one % (8 * sizeof *set);
   return SUCCESS;
 }
 
