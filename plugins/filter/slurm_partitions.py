@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_values import duration, merge, quoted, refuse, seconds_of
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_values import duration, merge, name_of, quoted, refuse, seconds_of
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 ALIASES = {"shared": "oversubscribe"}
 
 
@@ -19,12 +21,20 @@ def _is_default(value: t.Any, what: str) -> str:
         refuse(what, f"its default is {value!r}", "Write true or false")
 
 
+def _whole_minutes(seconds: int | None) -> int | None:
+    """A limit as Slurm keeps it, which rounds up."""
+    return None if seconds is None else -(-seconds // 60) * 60
+
+
 def _partition(partition: t.Mapping[str, t.Any], nodes: t.Mapping[str, t.Sequence[str]], group: str) -> dict[str, t.Any]:
     """One partition."""
-    what = f"the partition {partition.get('name')}"
+    name = name_of(partition.get("name"), "a partition")
+    if not NAME.fullmatch(name):
+        refuse("a partition", f"{name!r} is no name of one", "Use letters, digits and the characters _.+- in slurm_controller_partitions")
+    what = f"the partition {name}"
     limit = partition.get("max_time")
     ours = {
-        "PartitionName": partition["name"],
+        "PartitionName": name,
         "Nodes": ",".join(nodes[partition.get("group") or group]),
         "Default": _is_default(partition.get("default"), what),
         "MaxTime": "INFINITE" if limit in (None, "") else limit,
@@ -32,10 +42,10 @@ def _partition(partition: t.Mapping[str, t.Any], nodes: t.Mapping[str, t.Sequenc
     }
     line = merge(ours, partition.get("options"), what, aliases=ALIASES)
     return {
-        "name": str(partition["name"]),
+        "name": name,
         "line": {key: quoted(key, text, what) for key, text in line.items()},
         "default": line.get("Default", "").upper() in ("YES", "TRUE", "UP", "1"),
-        "limit": duration(seconds_of(line.get("MaxTime", "INFINITE"), what)),
+        "limit": duration(_whole_minutes(seconds_of(line.get("MaxTime", "INFINITE"), what))),
     }
 
 

@@ -18,7 +18,7 @@ MINUTES = frozenset({"maxtime", "defaulttime", "overtimelimit", "prioritydecayha
 }
 ENDLESS = ("UNLIMITED", "INFINITE", "NONE", "-1")
 # slurm.conf(5), MaxTime: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds.
-WITH_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?")
+WITH_DAYS = re.compile(r"(?P<days>\d+)-(?:(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?)?")
 WITHOUT_DAYS = re.compile(r"(?:(?P<hours>\d+):(?=\d+:))?(?P<minutes>\d+)(?::(?P<seconds>\d+))?")
 FORMS = '"minutes", "minutes:seconds", "hours:minutes:seconds", "days-hours", "days-hours:minutes" or "days-hours:minutes:seconds", or INFINITE'
 # YAML 1.1 reads 1:00 as the number 60, and no such number is smaller.
@@ -71,6 +71,13 @@ def duration(seconds: int | None) -> str:
         if count:
             words.append(f"{count} {unit}{'s' if count > 1 else ''}")
     return " ".join(words) or "0 minutes"
+
+
+def name_of(value: t.Any, what: str) -> str:
+    """A name as text; raises AnsibleFilterError for one that YAML made something else."""
+    if isinstance(value, (bool, float)):
+        refuse(what, f"its name is {value!r}, and YAML makes such a value of words like on, off, yes and no and of numbers with a point", "Write it in quotes")
+    return str(value)
 
 
 def words_of(value: t.Any, what: str) -> list[str]:

@@ -142,3 +142,16 @@ def test_a_cluster_with_ipv4_tells_no_link_local_address() -> None:
     assert expressions.template(expressions.available_variables["__slurm_controller_reached"]) == ""
     expressions = templar("slurm_compute", {}, {}, lonely)
     assert expressions.template(expressions.available_variables["__slurm_compute_servers"]) == []
+    zeroconf = {"default_ipv4": {"address": "169.254.3.4"}, "default_ipv6": {"address": "2001:db8::1"}}
+    lines = render("slurm/slurm.conf", facts=zeroconf)
+    assert value(lines, "SlurmctldHost") == ["head(2001:db8::1)"]
+    assert [line for line in lines if " NodeAddr=2001:db8::2 " in line]
+    assert render("default/slurmd", facts=zeroconf, role="slurm_compute") == ['SLURMD_OPTIONS="--conf-server [2001:db8::1]:6817"']
+
+
+def test_given_controllers_with_addresses_of_ipv6_are_in_brackets() -> None:
+    servers = "slurm_compute_conf_servers: ['2001:db8::9', '[2001:db8::8]:6800', 'head.example.org:6817', 192.0.2.7]"
+    written = "[2001:db8::9],[2001:db8::8]:6800,head.example.org:6817,192.0.2.7"
+    assert render("default/slurmd", node=servers, role="slurm_compute") == [f'SLURMD_OPTIONS="--conf-server {written}"']
+    unit = render("systemd/system/slurmd.service.d/10-configured.conf", node=servers, role="slurm_compute")
+    assert value(unit, "Environment") == [f"SLURM_CONF_SERVER={written}"]
