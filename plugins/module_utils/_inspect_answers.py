@@ -130,7 +130,7 @@ def ask(tree: Tree, packages: PackageDatabase, asking: t.Callable[[t.Mapping[str
         cloud if isinstance(cloud, dict) else None,
         tuple(_sudo_faults(answers.get("sudo_faults", ""))),
         schema=tuple((path, f"{place}: {' '.join(what.split())}" if place else what) for path, place, what in schema) if isinstance(schema, list) else (),
-        ramdisk=tuple((path, name) for path, _space, name in (line.partition(" ") for line in answers.get("ramdisk", "").splitlines())),
+        ramdisk=tuple((path, name) for path, _space, name in (line.partition(" ") for line in answers.get("ramdisk", "").splitlines()) if name),
     )
 
 

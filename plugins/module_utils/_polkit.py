@@ -19,7 +19,7 @@ YES = re.compile(r"\breturn\s+(?:polkit\.Result\.YES\b|[\"']yes[\"'])")
 ROOT_ACTIONS = ("org.freedesktop.policykit.exec", "org.freedesktop.systemd1.manage-unit", "org.freedesktop.systemd1.")
 # A rule that looks at details of the action allows only some.
 DETAIL = re.compile(r"\.lookup\s*\(")
-ANY_PREFIX = re.compile(r"\.(?:indexOf|startsWith|match)\s*\(\s*[\"'/^]*(?:org\\?\.freedesktop\\?\.?)?[\"'/]")
+ANY_PREFIX = re.compile(r"\.(?:indexOf|startsWith|match)\s*\(\s*[\"'/^]+(?:org\\?\.freedesktop\\?\.?)?[\"'/]")
 
 
 def polkit_grants(subject: Subject) -> t.Iterator[tuple[str, str]]:

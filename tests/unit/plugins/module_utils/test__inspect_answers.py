@@ -130,3 +130,4 @@ def test_secrets_in_the_initial_ram_disk(image: FakeImage) -> None:
     assert found(image, programs) == []
     image.write("/etc/initramfs-tools/hooks/site", "#!/bin/sh\ncp /etc/key $DESTDIR\n", 0o755)
     assert found(image, programs) == [("secret.ramdisk", "/boot/initrd.img-6")]
+    assert found(image, Programs(ramdisk="\n")) == []

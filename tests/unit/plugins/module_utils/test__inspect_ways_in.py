@@ -114,6 +114,10 @@ def test_consoles_that_log_somebody_in(unit: str, text: str, who: str, tmp_path:
             "etc/polkit-1/rules.d/b.rules",
             "polkit.addRule(function(a, s) {\n  if (a.id == 'org.freedesktop.systemd1.manage-units' && a.lookup('unit') == 'x')\n    return 'yes';\n});\n",
         ),
+        (
+            "etc/polkit-1/rules.d/d.rules",
+            "polkit.addRule(function(a, s) { if (a.id.indexOf('org.freedesktop.NetworkManager.') == 0) { return polkit.Result.YES; } });\n",
+        ),
         ("etc/polkit-1/rules.d/c.rules", "// return polkit.Result.YES\npolkit.addAdminRule(function(a, s) { return ['unix-group:sudo']; });\n"),
         ("etc/pam.d/su", "auth sufficient pam_rootok.so\nauth required pam_unix.so\n"),
         ("etc/pam.d/sudo", "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n"),
@@ -151,6 +155,7 @@ def test_consoles_that_ask(path: str, text: str, tmp_path: Path) -> None:
         ("etc/pam.d/sshd", "auth sufficient pam_rootok.so\n@include common-auth\n", "secret.pam"),
         ("etc/polkit-1/rules.d/10-all.rules", "polkit.addRule(function(action, subject) {\n  return polkit.Result.YES;\n});\n", "secret.sudo"),
         ("etc/polkit-1/rules.d/10-ops.rules", "polkit.addRule(function(a, s) { if (s.isInGroup('ops')) { return 'yes'; } });\n", "secret.sudo"),
+        ("etc/polkit-1/rules.d/10-a.rules", "polkit.addRule(function(a, s) { if (a.id.indexOf('org.freedesktop.') == 0) return 'yes'; });\n", "secret.sudo"),
         (
             "etc/polkit-1/rules.d/10-run.rules",
             "polkit.addRule(function(action, s) {\n  if (action.id == 'org.freedesktop.systemd1.manage-units') return polkit.Result.YES;\n});\n",
