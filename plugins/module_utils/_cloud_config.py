@@ -21,6 +21,9 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree i
 MAIN_FILE = "/etc/cloud/cloud.cfg"
 FOLDER = "/etc/cloud/cloud.cfg.d"
 COMMAND_LINE = "the command line of the kernel"
+ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+SEED_FOLDERS = ("/var/lib/cloud/seed/nocloud/", "/var/lib/cloud/seed/nocloud-net/")
+SEED_ARGUMENT = re.compile(r"ds=nocloud[^;]*;(?:[^;]*;)*(?:s|seedfrom)=([^;]+)", re.IGNORECASE)
 RANDOM = ("R", "RANDOM")
 # What a data source is given as user data of its own.
 USER_DATA = frozenset({"user_data", "userdata", "userdata_raw", "vendor_data", "vendordata"})
@@ -72,7 +75,20 @@ def read_files(tree: Tree, arguments: t.Sequence[str] = ()) -> list[CloudFile]:
     if inline:
         text = "\n".join(urllib.parse.unquote(part).replace("\\n", "\n") for part in inline)
         files.append(CloudFile(COMMAND_LINE, *parse(text)))
-    return files
+    return [*files, *_seeds(tree, files, arguments)]
+
+
+def _seeds(tree: Tree, files: t.Sequence[CloudFile], arguments: t.Sequence[str]) -> t.Iterator[CloudFile]:
+    """User data in folders of the image, as a configuration that has them."""
+    named = [str(source.get("seedfrom") or "") for file in files for source in _sources(_normal(file.data or {}))]
+    named += [found.group(1) for word in arguments if (found := SEED_ARGUMENT.match(word))]
+    folders = [name.removeprefix("file://") for name in named if name.startswith(("/", "file:///"))]
+    for folder in dict.fromkeys((*SEED_FOLDERS, *folders)):
+        for name in ("user-data", "vendor-data", "meta-data"):
+            # The name is put behind the address as it is.
+            path = f"{folder}{name}"
+            if tree.target(path) is not None:
+                yield CloudFile(path, {"datasource": {"NoCloud": {name: tree.text(path)}}})
 
 
 def value_of(files: t.Iterable[CloudFile], name: str) -> tuple[str, t.Any]:
@@ -92,13 +108,13 @@ def ways_in(data: t.Mapping[str, t.Any]) -> t.Iterator[WayIn]:
         for source in _sources(names):
             if _normal(_mapping(source.get("meta_data"))).get("public_keys"):
                 yield WayIn("key", "lets the holder of a key log in as the default user")
-            if "://" in str(source.get("seedfrom") or ""):
+            if ADDRESS.match(str(source.get("seedfrom") or "")):
                 yield WayIn("address", f"takes user data from {source['seedfrom']}")
     for part in _pieces(data):
         if part.kind == "script" and OPENING_COMMAND.search(part.text):
             yield WayIn("command", "may let somebody in by a script in user data")
         for address in part.text.split() if part.kind == "include" else ():
-            if "://" in address:
+            if ADDRESS.match(address):
                 yield WayIn("address", f"takes user data from {address}")
 
 

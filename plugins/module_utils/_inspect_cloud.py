@@ -42,9 +42,9 @@ KINDS = {"password": PASSWORD, "empty": PASSWORD, "key": KEY, "command": COMMAND
 COMMON = ("NoCloud", "ConfigDrive", "OpenStack", "Ec2", "Azure", "GCE", "VMware")
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 SETTING = re.compile(r"^\s*(datasource|policy)\s*:\s*[\"']?([\w,=-]+)", re.MULTILINE)
-SEED_ADDRESS = re.compile(r"(?:ds=[^;]*;(?:[^;]*;)*(?:s|seedfrom)=|(?:cloud-config-url|cc-url|url)=)([a-z+]+://[^;]+).*", re.IGNORECASE)
+SEED_ADDRESS = re.compile(r"(?:ds=[^;]*;(?:[^;]*;)*(?:s|seedfrom)=|(?:cloud-config-url|cc-url|url)=)((?!file:)[a-z+]+://[^;]+).*", re.IGNORECASE)
 # What cloud-init and the boot run on each machine.
-SCRIPTS = ("/var/lib/cloud/scripts/*/*", "/var/lib/cloud/seed/*/*", "/etc/rc.local")
+SCRIPTS = ("/var/lib/cloud/scripts/*/*", "/etc/rc.local")
 OFF = "/etc/cloud/cloud-init.disabled"
 UNITS = ("cloud-init-local.service", "cloud-init-network.service", "cloud-init.service", "cloud-init-main.service", "cloud-init.target", "cloud-config.service")
 

@@ -24,6 +24,7 @@ SSH_HOST_KEY = error("identity.ssh_host_key", "Remove it; each machine makes its
 SSH_HOST_KEY_SERVICE = error(
     "identity.ssh_host_key_service", "Add and enable a unit that runs ssh-keygen -A before ssh.service, for machines without a cloud-init data source."
 )
+DROPBEAR_KEY = error("identity.dropbear_key", "Remove it, and let each machine make its own (dropbearkey, then update-initramfs when the RAM disk needs it).")
 RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same seed start with the same random numbers.")
 CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
 HOSTNAME = warning("identity.hostname", "Truncate /etc/hostname when each machine is to have a name of its own; it comes from cloud-init or DHCP then.")
@@ -41,7 +42,7 @@ NETWORK_MANAGER = error("identity.network_manager", "Remove it; NetworkManager m
 ABSENT = (
     (SSH_HOST_KEY, "is an SSH host key, which every machine from this image would share.", ("/etc/ssh/ssh_host_*",)),
     (
-        SSH_HOST_KEY,
+        DROPBEAR_KEY,
         "is a host key of Dropbear, which every machine from this image would share.",
         ("/etc/dropbear/dropbear_*_host_key", "/etc/dropbear/initramfs/dropbear_*_host_key"),
     ),

@@ -510,6 +510,34 @@ CASES = {
     "credential of systemd": Case(
         write("/etc/credstore/passwd.hashed-password.root", "$y$x"), "secret.credential", "/etc/credstore/passwd.hashed-password.root", "password of root"
     ),
+    "host key of Dropbear": Case(
+        write("/etc/dropbear/initramfs/dropbear_ed25519_host_key"),
+        "identity.dropbear_key",
+        "/etc/dropbear/initramfs/dropbear_ed25519_host_key",
+        "every machine from this image would share",
+    ),
+    "seed in a folder": Case(
+        several(
+            write("/etc/cloud/cloud.cfg.d/99-user.cfg", "datasource: {NoCloud: {seedfrom: 'file:///srv/seed/'}}\n"),
+            write("/srv/seed/user-data", "#cloud-config\npassword: x\n"),
+        ),
+        "secret.cloud_config",
+        "/srv/seed/user-data",
+        "sets the password of the default user",
+    ),
+    "seed in a folder for the kernel": Case(
+        several(replace(GRUB, "console=tty0", "ds=nocloud;s=/srv/seed/ console=tty0"), write("/srv/seed/meta-data", "public-keys: [ssh-ed25519 AAAA]\n")),
+        "secret.cloud_key",
+        "/srv/seed/meta-data",
+        "holder of a key log in as the default user",
+    ),
+    "seed of a build": Case(
+        write("/var/lib/cloud/seed/nocloud/user-data", "#!/bin/sh\necho root:x | chpasswd\n"),
+        "secret.cloud_command",
+        "/var/lib/cloud/seed/nocloud/user-data",
+        "by a script in user data",
+        ("identity.cloud_init",),
+    ),
     "fixed address": Case(
         write("/etc/systemd/network/10-site.network", "[Match]\nName=en*\n[Network]\nAddress=192.0.2.5/24\n"),
         "identity.address",
