@@ -155,6 +155,6 @@ def _has_own(tree: Tree, packaged: t.Container[str], pattern: str) -> bool:
 
 def _is_sshd_changed(tree: Tree, packaged: t.Container[str]) -> bool:
     config = read_sshd_config(tree)
-    named = {"authorizedkeysfile", "trustedusercakeys", "hostbasedauthentication"}
+    named = {"authorizedkeysfile", "authorizedkeyscommand", "trustedusercakeys", "hostbasedauthentication"}
     own = (entry.path for entry in tree.files(f"{SSHD_CONFIG}.d/*.conf") if entry.path not in packaged)
     return not named.isdisjoint(config.values) or any(SSHD_KEYS.search(tree.text(path)) for path in own)
