@@ -129,5 +129,6 @@ def test_secrets_in_the_initial_ram_disk(image: FakeImage) -> None:
     programs = Programs(ramdisk="/boot/initrd.img-6 cryptroot/keyfiles/c.key\n")
     assert found(image, programs) == []
     image.write("/etc/initramfs-tools/hooks/site", "#!/bin/sh\ncp /etc/key $DESTDIR\n", 0o755)
-    assert found(image, programs) == [("secret.ramdisk", "/boot/initrd.img-6")]
-    assert found(image, Programs(ramdisk="\n")) == []
+    # The disk of the fake image may be older than the hook.
+    assert ("secret.ramdisk", "/boot/initrd.img-6") in found(image, programs)
+    assert "secret.ramdisk" not in {rule for rule, _path in found(image, Programs(ramdisk="\n"))}
