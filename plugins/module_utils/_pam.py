@@ -12,9 +12,9 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree i
 
 FOLDER = "/etc/pam.d"
 DEPTH_LIMIT = 16
-# Services that start as root for whoever calls; su and its kin see the account of the caller.
-LOGINS = ("sshd", "login", "remote", "cockpit", "gdm-password", "lightdm", "sddm", "xrdp-sesman", "vsftpd", "polkit-1", "sudo", "sudo-i")
-SWITCHES = ("su", "su-l")
+# Services that are root themselves, whoever calls; to modules of su, sudo and their kin, the caller is who counts.
+LOGINS = ("sshd", "login", "remote", "cockpit", "gdm-password", "lightdm", "sddm", "xrdp-sesman", "vsftpd")
+SWITCHES = ("su", "su-l", "sudo", "sudo-i", "polkit-1")
 LINE = re.compile(r"-?auth\s+(\[[^\]]*\]|\S+)\s+(\S+)\s*(.*)$", re.IGNORECASE)
 CONTROLS = {
     "required": {"success": "ok", "ignore": "ignore", "default": "bad"},

@@ -86,3 +86,8 @@ def test_stacks_that_ask(stack: str, tmp_path: Path) -> None:
 
 def test_a_server_is_root_for_everybody(tmp_path: Path) -> None:
     assert blamed(tmp_path, "auth sufficient pam_rootok.so\n@include common-auth\n", "sshd") == ["auth sufficient pam_rootok.so"]
+
+
+@pytest.mark.parametrize("service", ["sudo", "polkit-1"])
+def test_programs_that_anybody_starts_see_the_caller(service: str, tmp_path: Path) -> None:
+    assert blamed(tmp_path, "auth sufficient pam_rootok.so\n@include common-auth\n", service) == []
