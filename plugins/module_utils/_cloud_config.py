@@ -14,24 +14,25 @@ import typing as t
 import urllib.parse
 
 from ansible.module_utils.common.yaml import HAS_YAML, yaml_load
+from ansible_collections.hyperscaler.images.plugins.module_utils._cloud_user_data import DEPTH_LIMIT, PROBLEMS, Part, parts_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree
-
-# PyYAML raises ValueError, too, for dates that do not exist.
-PROBLEMS: tuple[type[Exception], ...] = (ValueError,)
-if HAS_YAML:
-    from yaml import YAMLError
-
-    PROBLEMS = (YAMLError, ValueError)
 
 MAIN_FILE = "/etc/cloud/cloud.cfg"
 FOLDER = "/etc/cloud/cloud.cfg.d"
 COMMAND_LINE = "the command line of the kernel"
+ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+SEED_FOLDERS = ("/var/lib/cloud/seed/nocloud/", "/var/lib/cloud/seed/nocloud-net/")
+SEED_ARGUMENT = re.compile(r"ds=nocloud[^;]*;(?:[^;]*;)*(?:s|seedfrom)=([^;]+)", re.IGNORECASE)
 RANDOM = ("R", "RANDOM")
 # What a data source is given as user data of its own.
 USER_DATA = frozenset({"user_data", "userdata", "userdata_raw", "vendor_data", "vendordata"})
-DEPTH_LIMIT = 4
-PASSWORD_COMMAND = re.compile(r"\bchpasswd\b|\bpasswd\s+(?:-d|--delete|--stdin)\b|\busermod\b.*(?:\s-p|--password)\b|\buseradd\b.*(?:\s-p|--password)\b")
+# Commands that set a password, or write a file that decides who gets in.
+OPENING_COMMAND = re.compile(
+    r"\bchpasswd\b|\|\s*(?:sudo\s+)?passwd\b|\bpasswd\s+(?:-[a-z]*[du]|--delete|--unlock|--stdin)\b|\bssh-import-id\b"
+    r"|\busermod\b.*\s(?:-[a-zA-Z]*[pU]\b|--password\b|--unlock\b)|\buseradd\b.*\s(?:-[a-zA-Z]*p\b|--password\b)"
+    r"|(?:>>?|\b(?:tee|cp|mv|ln|install|curl|wget)\b[^|;&\n]*\s)\s*[\"']?[^\s\"'|;&>]*(?:authorized_keys|/etc/sudoers|/etc/g?shadow\b)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,10 @@ class CloudFile:
 
 
 class WayIn(t.NamedTuple):
-    """What a configuration sets: ``kind`` is ``password``, ``empty`` or ``key``, ``what`` continues the sentence that the file begins."""
+    """What a configuration sets; ``what`` continues the sentence that the file begins.
+
+    ``kind`` is ``password``, ``empty``, ``key``, ``command`` (which somebody has to look at) or ``address`` (where user data is fetched).
+    """
 
     kind: str
     what: str
@@ -71,7 +75,20 @@ def read_files(tree: Tree, arguments: t.Sequence[str] = ()) -> list[CloudFile]:
     if inline:
         text = "\n".join(urllib.parse.unquote(part).replace("\\n", "\n") for part in inline)
         files.append(CloudFile(COMMAND_LINE, *parse(text)))
-    return files
+    return [*files, *_seeds(tree, files, arguments)]
+
+
+def _seeds(tree: Tree, files: t.Sequence[CloudFile], arguments: t.Sequence[str]) -> t.Iterator[CloudFile]:
+    """User data in folders of the image, as a configuration that has them."""
+    named = [str(source.get("seedfrom") or "") for file in files for source in _sources(_normal(file.data or {}))]
+    named += [found.group(1) for word in arguments if (found := SEED_ARGUMENT.match(word))]
+    folders = [name.removeprefix("file://") for name in named if name.startswith(("/", "file:///"))]
+    for folder in dict.fromkeys((*SEED_FOLDERS, *folders)):
+        for name in ("user-data", "vendor-data", "meta-data"):
+            # The name is put behind the address as it is.
+            path = f"{folder}{name}"
+            if tree.target(path) is not None:
+                yield CloudFile(path, {"datasource": {"NoCloud": {name: tree.text(path)}}})
 
 
 def value_of(files: t.Iterable[CloudFile], name: str) -> tuple[str, t.Any]:
@@ -83,20 +100,80 @@ def value_of(files: t.Iterable[CloudFile], name: str) -> tuple[str, t.Any]:
     return found
 
 
-def ways_in(data: t.Mapping[str, t.Any], depth: int = 0) -> t.Iterator[WayIn]:
-    """Every password and key that a configuration sets on each machine."""
-    names = _normal(data)
+def ways_in(data: t.Mapping[str, t.Any]) -> t.Iterator[WayIn]:
+    """Every password, key, command and address by which a configuration may let somebody in on each machine."""
+    for names in configurations(data):
+        yield from _credentials(names)
+        yield from _commands(names)
+        for source in _sources(names):
+            if _normal(_mapping(source.get("meta_data"))).get("public_keys"):
+                yield WayIn("key", "lets the holder of a key log in as the default user")
+            if ADDRESS.match(str(source.get("seedfrom") or "")):
+                yield WayIn("address", f"takes user data from {source['seedfrom']}")
+    for part in _pieces(data):
+        if part.kind == "script" and OPENING_COMMAND.search(part.text):
+            yield WayIn("command", "may let somebody in by a script in user data")
+        for address in part.text.split() if part.kind == "include" else ():
+            if ADDRESS.match(address):
+                yield WayIn("address", f"takes user data from {address}")
+
+
+def configurations(data: t.Mapping[str, t.Any], depth: int = 0) -> t.Iterator[dict[str, t.Any]]:
+    """The configuration, and those in user data that its data sources have, with keys as cloud-init compares them."""
+    yield _normal(data)
+    for part in _pieces(data) if depth < DEPTH_LIMIT else ():
+        if part.kind == "config":
+            yield from configurations(parse(part.text)[0] or {}, depth + 1)
+
+
+def accounts(names: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """The accounts that a configuration makes beside the default user, with their settings."""
+    users = names.get("users")
+    if isinstance(users, dict):
+        yield from ((str(name), _normal(user)) for name, user in users.items())
+    elif isinstance(users, list):
+        for user in map(_normal, users):
+            # An item without a name may be a mapping from the name to the settings.
+            inner = [(name, value) for name, value in user.items() if isinstance(value, dict)]
+            if "name" in user or not inner:
+                yield str(user.get("name", "a user")), user
+            else:
+                yield from ((name, _normal(value)) for name, value in inner)
+
+
+def default_users(names: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """The settings of the account that cloud-init makes for whoever starts the machine."""
+    for value in (names.get("user"), _normal(names.get("system_info")).get("default_user")):
+        if isinstance(value, dict):
+            yield str(value.get("name", "the default user")), _normal(value)
+
+
+def _sources(names: t.Mapping[str, t.Any]) -> t.Iterator[dict[str, t.Any]]:
+    yield from map(_normal, _normal(names.get("datasource")).values())
+
+
+def _pieces(data: t.Mapping[str, t.Any]) -> t.Iterator[Part]:
+    """The pieces of user data that data sources have in the configuration itself."""
+    for source in _sources(_normal(data)):
+        for key, text in source.items():
+            if key in USER_DATA and isinstance(text, (str, bytes)):
+                yield from parts_of(text if isinstance(text, str) else text.decode("utf-8", errors="replace"))
+
+
+def _mapping(value: t.Any) -> t.Any:
+    return (parse(value)[0] or {}) if isinstance(value, str) else value
+
+
+def _credentials(names: t.Mapping[str, t.Any]) -> t.Iterator[WayIn]:
     if _is_secret(names.get("password")):
         yield WayIn("password", "sets the password of the default user")
     yield from _chpasswd(names.get("chpasswd"))
-    for name, user in _users(names):
+    for name, user in (*accounts(names), *default_users(names)):
         yield from _user(name, user)
     if names.get("ssh_authorized_keys"):
         yield WayIn("key", "lets the holder of a key log in as the default user")
     if names.get("ssh_import_id"):
         yield WayIn("key", f"lets the holders of the keys of {_listed(names['ssh_import_id'])} log in as the default user")
-    yield from _commands(names)
-    yield from _inner(names.get("datasource"), depth)
 
 
 def _normal(value: t.Any) -> dict[str, t.Any]:
@@ -130,24 +207,6 @@ def _chpasswd(value: t.Any) -> t.Iterator[WayIn]:
             yield WayIn("password", f"sets the password of {user.get('name', 'a user')}")
 
 
-def _users(names: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
-    """The accounts that are made, with their settings."""
-    users = names.get("users")
-    if isinstance(users, dict):
-        yield from ((str(name), _normal(user)) for name, user in users.items())
-    elif isinstance(users, list):
-        for user in map(_normal, users):
-            # An item without a name may be a mapping from the name to the settings.
-            inner = [(name, value) for name, value in user.items() if isinstance(value, dict)]
-            if "name" in user or not inner:
-                yield str(user.get("name", "a user")), user
-            else:
-                yield from ((name, _normal(value)) for name, value in inner)
-    for value in (names.get("user"), _normal(names.get("system_info")).get("default_user")):
-        if isinstance(value, dict):
-            yield str(value.get("name", "the default user")), _normal(value)
-
-
 def _user(name: str, user: t.Mapping[str, t.Any]) -> t.Iterator[WayIn]:
     locked = user.get("lock_passwd")
     passwords = [user.get(key) for key in ("passwd", "hashed_passwd", "plain_text_passwd")]
@@ -166,14 +225,7 @@ def _commands(names: t.Mapping[str, t.Any]) -> t.Iterator[WayIn]:
         commands = names.get(key)
         for command in commands if isinstance(commands, list) else [commands]:
             text = " ".join(map(str, command)) if isinstance(command, list) else str(command or "")
-            if PASSWORD_COMMAND.search(text):
-                yield WayIn("password", f"sets a password by a command of {key}")
-
-
-def _inner(sources: t.Any, depth: int) -> t.Iterator[WayIn]:
-    """User data that a data source has in the configuration itself."""
-    for source in _normal(sources).values():
-        for key, text in _normal(source).items():
-            if key in USER_DATA and isinstance(text, str) and depth < DEPTH_LIMIT:
-                data, _problem = parse(text)
-                yield from ways_in(data or {}, depth + 1)
+            found = OPENING_COMMAND.search(text)
+            if found:
+                # The rest of the line may hold the password.
+                yield WayIn("command", f"may let somebody in by a command of {key} ({' '.join(found.group().split())})")

@@ -132,7 +132,7 @@ class Subject:
     @functools.cached_property
     def answers(self) -> Answers:
         """What programs of the image say of their configuration; nothing where none can be asked."""
-        return ask(self.tree, self.packages.owned, self.asking) if self.asking else Answers()
+        return ask(self.tree, self.packages, self.asking) if self.asking else Answers()
 
     @functools.cached_property
     def packages(self) -> PackageDatabase:

@@ -25,10 +25,26 @@ UNREADABLE = warning("cloud.unreadable", "Correct the file (cloud-init schema --
 PASSWORD = error("secret.cloud_config", "Remove the password; give keys or passwords to cloud-init in the user data of each machine.")
 KEY = error("secret.cloud_key", "Remove the key; keys come in by the user data of each machine.")
 
+COMMAND = error(
+    "secret.cloud_command",
+    "Look at the command: remove it when it sets a password or key that is the same on every machine, and accept the finding with the reason when it does not.",
+)
+ADDRESS = warning(
+    "cloud.user_data_address",
+    "Remove the address, or accept the finding with the reason when nobody else can answer at it: whoever does decides who logs in to each machine.",
+)
+SCHEMA = warning(
+    "cloud.schema", "Correct the value (cloud-init schema --config-file names the place); cloud-init passes over what it does not understand, with a warning."
+)
+KINDS = {"password": PASSWORD, "empty": PASSWORD, "key": KEY, "command": COMMAND, "address": ADDRESS}
+
 # Where images are used most: a list that lacks one of them was made for one place.
 COMMON = ("NoCloud", "ConfigDrive", "OpenStack", "Ec2", "Azure", "GCE", "VMware")
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 SETTING = re.compile(r"^\s*(datasource|policy)\s*:\s*[\"']?([\w,=-]+)", re.MULTILINE)
+SEED_ADDRESS = re.compile(r"(?:ds=[^;]*;(?:[^;]*;)*(?:s|seedfrom)=|(?:cloud-config-url|cc-url|url)=)((?!file:)[a-z+]+://[^;]+).*", re.IGNORECASE)
+# What cloud-init and the boot run on each machine.
+SCRIPTS = ("/var/lib/cloud/scripts/*/*", "/etc/rc.local")
 OFF = "/etc/cloud/cloud-init.disabled"
 UNITS = ("cloud-init-local.service", "cloud-init-network.service", "cloud-init.service", "cloud-init-main.service", "cloud-init.target", "cloud-config.service")
 
@@ -40,12 +56,31 @@ def check_cloud(subject: Subject) -> t.Iterator[Finding]:
     for file in files:
         if file.data is None:
             yield UNREADABLE.at(file.path, f"cannot be read by cloud-init, which leaves it out: {file.problem}.")
-        for way in dict.fromkeys(_cloud_config.ways_in(file.data or {})):
-            yield (KEY if way.kind == "key" else PASSWORD).at(file.path, f"{way.what} on every machine from this image.")
+        yield from _ways_in(file.path, file.data or {})
     if not any(way for file in files for way in _cloud_config.ways_in(file.data or {})):
         # What cloud-init makes of all files together has something that none of them has.
-        for way in dict.fromkeys(_cloud_config.ways_in(subject.answers.cloud or {})):
-            yield (KEY if way.kind == "key" else PASSWORD).at(_cloud_config.MAIN_FILE, f"{way.what} on every machine from this image.")
+        yield from _ways_in(_cloud_config.MAIN_FILE, subject.answers.cloud or {})
+    yield from _check_elsewhere(subject)
+    yield from _check_reach(subject, files)
+
+
+def _check_elsewhere(subject: Subject) -> t.Iterator[Finding]:
+    """What the schema says, and what lets somebody in beside the configuration."""
+    tree = subject.tree
+    for path, problem in subject.answers.schema:
+        yield SCHEMA.at(path, f"breaks the schema of cloud-init: {problem}.")
+    for word in subject.kernel_arguments:
+        found = SEED_ADDRESS.fullmatch(word)
+        if found:
+            yield ADDRESS.at(GRUB_CONFIG, f"takes user data from {found.group(1)} on every machine from this image.")
+    for entry in tree.files(*SCRIPTS):
+        if entry.path not in subject.packages.owned and _cloud_config.OPENING_COMMAND.search(tree.text(entry.path)):
+            yield COMMAND.at(entry.path, "may let somebody in: it runs on every machine from this image.")
+
+
+def _check_reach(subject: Subject, files: t.Sequence[CloudFile]) -> t.Iterator[Finding]:
+    """Cloud-init runs, and looks for its data sources."""
+    tree = subject.tree
     if tree.target("/usr/bin/cloud-init") is None:
         return
     off = _disabled(subject)
@@ -60,6 +95,11 @@ def check_cloud(subject: Subject) -> t.Iterator[Finding]:
             f"lets cloud-init look for user data at {_listed(names)} only. On a platform that offers it in another way, such as {_listed(missing)}, a machine "
             "gets no user data: no account, no key and no host name.",
         )
+
+
+def _ways_in(path: str, data: t.Mapping[str, t.Any]) -> t.Iterator[Finding]:
+    for way in dict.fromkeys(_cloud_config.ways_in(data)):
+        yield KINDS[way.kind].at(path, f"{way.what} on every machine from this image.")
 
 
 def _listed(names: t.Sequence[str]) -> str:
@@ -107,5 +147,5 @@ def data_sources(value: t.Any) -> list[str]:
     return [str(name) for name in names if name is not None and str(name) != "None"]
 
 
-RULES = (DATASOURCE_PINNED, DISABLED, UNREADABLE, PASSWORD, KEY)
+RULES = (DATASOURCE_PINNED, DISABLED, UNREADABLE, SCHEMA, ADDRESS, PASSWORD, KEY, COMMAND)
 GROUPS = (Group("cloud", RULES, check_cloud),)

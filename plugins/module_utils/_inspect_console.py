@@ -18,17 +18,26 @@ CONSOLES = tuple(f"{folder}/*getty*{kind}" for folder in UNIT_FOLDERS for kind i
 RECOVERY = tuple(f"{folder}/{unit}.service{kind}" for folder in UNIT_FOLDERS for unit in ("rescue", "emergency") for kind in ("", ".d/*.conf"))
 COMMAND = re.compile(r"^ExecStart=[-@:+!|]*(\S*(?:getty|/(?:ba|da|z|k)?sh)(?:\s.*)?)$", re.MULTILINE)
 SHELL = re.compile(r"(?:^|/)(?:ba|da|z|k)?sh$")
-CREDENTIALS = tuple(f"{folder}/{name}" for folder in ("/etc/credstore", "/usr/lib/credstore") for name in ("agetty.autologin", "*login.noauth"))
-DEBUG_SHELL = tuple(f"/etc/systemd/system/{target}.target.wants/debug-shell.service" for target in ("sysinit", "multi-user", "default", "basic"))
+DEBUG_SHELL = ("/etc/systemd/system/*.wants/debug-shell.service", "/etc/systemd/system/*.requires/debug-shell.service")
+ENVIRONMENT = ("/etc/systemd/system.conf", "/etc/systemd/system.conf.d/*.conf")
+FORCED = re.compile(r"^(?:Default)?Environment=.*SYSTEMD_SULOGIN_FORCE=[\"']?(?:1|yes|true)|^ExecStart=\S*sulogin\b.*\s(?:-[a-z]*e\b|--force)", re.MULTILINE)
+# A shell that reads from a terminal or a connection; one with -c runs a command.
+OPEN_SHELL = re.compile(r"^ExecStart=[-@:+!|]*\S*/(?:ba|da|z|k)?sh(?:\s+-(?:i|l|-login))*\s*$", re.MULTILINE)
+INPUT = re.compile(r"^(?:StandardInput=(?:tty|socket)|TTYPath=)", re.MULTILINE)
 DISPLAYS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("/etc/gdm3/daemon.conf", "/etc/gdm3/custom.conf", "/etc/gdm/custom.conf"), "daemon", "automaticloginenable", "automaticlogin"),
     (("/etc/gdm3/daemon.conf", "/etc/gdm3/custom.conf", "/etc/gdm/custom.conf"), "daemon", "timedloginenable", "timedlogin"),
     (("/etc/lightdm/lightdm.conf", "/etc/lightdm/lightdm.conf.d/*.conf"), "Seat:*", "", "autologin-user"),
     (("/etc/lightdm/lightdm.conf", "/etc/lightdm/lightdm.conf.d/*.conf"), "SeatDefaults", "", "autologin-user"),
     (("/etc/sddm.conf", "/etc/sddm.conf.d/*.conf"), "Autologin", "", "user"),
+    (("/etc/greetd/config.toml",), "initial_session", "", "user"),
+    (("/etc/lxdm/lxdm.conf", "/etc/lxdm/default.conf"), "base", "", "autologin"),
 )
 # Arguments of the kernel that open a shell of root at the console of every boot.
-OPEN_ARGUMENTS = re.compile(r"systemd\.debug[-_]shell(?:=(?:1|yes|true|on))?|init=\S*/(?:ba|da)?sh|SYSTEMD_SULOGIN_FORCE=(?:1|yes|true)")
+OPEN_ARGUMENTS = re.compile(
+    r"systemd\.debug[-_]shell(?:=(?:1|yes|true|on))?|systemd\.wants=debug-shell(?:\.service)?|init=\S*/(?:ba|da|z|k)?sh|break(?:=\S+)?|rd\.break"
+    r"|SYSTEMD_SULOGIN_FORCE=(?:1|yes|true)"
+)
 
 
 def autologins(tree: Tree) -> t.Iterator[tuple[str, str]]:
@@ -38,12 +47,10 @@ def autologins(tree: Tree) -> t.Iterator[tuple[str, str]]:
             name = _autologin(command)
             if name:
                 yield entry.path, name
-    for entry in tree.files(*CREDENTIALS):
-        yield entry.path, tree.text(entry.path).strip() or "somebody"
     for patterns, section, switch, key in DISPLAYS:
         for entry in tree.files(*patterns):
             values = {(found.lower(), name.lower()): value.strip() for (found, name), value in ini_values(tree.text(entry.path)).items()}
-            name = values.get((section.lower(), key), "")
+            name = values.get((section.lower(), key), "").strip("\"'")
             if name and (not switch or values.get((section.lower(), switch), "").lower() in ("true", "1", "yes")):
                 yield entry.path, name
 
@@ -81,9 +88,14 @@ def open_consoles(subject: Subject) -> t.Iterator[tuple[str, str]]:
     tree = subject.tree
     for entry in tree.glob(*DEBUG_SHELL):
         yield entry.path, "opens a shell of root on a console (debug-shell.service) without a password."
-    for entry in tree.files(*RECOVERY):
-        if re.search(r"^Environment=.*SYSTEMD_SULOGIN_FORCE=[\"']?(?:1|yes|true)", _effective(tree.text(entry.path)), re.MULTILINE):
-            yield entry.path, "opens a shell of root without a password whenever a boot fails (SYSTEMD_SULOGIN_FORCE)."
+    for entry in tree.files(*RECOVERY, *ENVIRONMENT):
+        text = _effective(tree.text(entry.path))
+        if FORCED.search(text) or OPEN_SHELL.search(text):
+            yield entry.path, "opens a shell of root without a password whenever a boot fails."
+    for entry in tree.files("/etc/systemd/system/*.service", "/etc/systemd/system/*.service.d/*.conf"):
+        text = _effective(tree.text(entry.path))
+        if OPEN_SHELL.search(text) and INPUT.search(text) and entry.path not in subject.packages.owned:
+            yield entry.path, "opens a shell on a terminal or for a connection without a password."
     for word in subject.kernel_arguments:
         if OPEN_ARGUMENTS.fullmatch(word):
             yield CONFIG, f"opens a shell of root at every boot without a password ({word})."

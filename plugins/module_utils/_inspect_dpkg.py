@@ -86,6 +86,11 @@ class PackageDatabase:
         """Whether one of these packages is installed."""
         return any(package.name in names for package in self.installed)
 
+    def is_changed(self, path: str) -> bool:
+        """Whether a configuration file differs from the one that its package brought; False where dpkg does not say."""
+        found = re.search(rf"^ {re.escape(path)} ([0-9a-f]{{32}})\b", self._text("/var/lib/dpkg/status"), re.MULTILINE)
+        return found is not None and self._tree.target(path) is not None and _md5(os.fspath(self._tree.location(path))) != found.group(1)
+
     @functools.cached_property
     def listed(self) -> dict[str, tuple[str, ...]]:
         """The paths in the file list of each package that has one."""

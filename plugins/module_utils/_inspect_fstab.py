@@ -16,6 +16,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree i
 FSTAB = "/etc/fstab"
 CRYPTTAB = "/etc/crypttab"
 RESUME = ("/etc/initramfs-tools/conf.d/*", "/etc/initramfs-tools/initramfs.conf")
+UNITS = tuple(f"/{folder}/systemd/system/*.{kind}" for folder in ("etc", "usr/local/lib") for kind in ("mount", "swap"))
 MAPPED = "/dev/mapper/"
 BUILD_DEVICES = re.compile(r"/dev/(loop|nbd|mapper/loop)\d")
 UNSTABLE_DEVICES = re.compile(r"/dev/([shv]d[a-z]|xvd[a-z]|nvme\d|mmcblk\d)")
@@ -47,7 +48,7 @@ def check_fstab(subject: Subject) -> t.Iterator[Finding]:
             yield FSTAB_SYNTAX.at(FSTAB, f"has the line {' '.join(fields)!r}, which is no entry.")
     if lines and not any(entry.target == "/" for entry in entries):
         yield FSTAB_ROOT.at(FSTAB, "has no entry for /, so root stays mounted read-only.")
-    units = [(unit.path, _entry_of(subject.tree, unit.path)) for unit in subject.tree.files("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap")]
+    units = [(unit.path, _entry_of(subject.tree, unit.path)) for unit in subject.tree.files(*UNITS)]
     named = [*((FSTAB, entry) for entry in entries), *((path, entry) for path, entry in units if entry)]
     elsewhere = [entry.target.rstrip("/") + "/" for _path, entry in named if entry.target not in ("/", "none") and _may_be_anything(subject, entry)]
     for path, entry in named:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._cloud_config import parse
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, error, warning
-from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import significant_lines
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub import CONFIG as GRUB_CONFIG
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import assignments, ini_values, significant_lines
 from ansible_collections.hyperscaler.images.plugins.module_utils._pins import MAC
 
 MACHINE_ID_FILE = "/etc/machine-id"
+POSTFIX = "/etc/postfix/main.cf"
+POSTFIX_NAME = re.compile(r"^myhostname\s*=\s*(\S+)", re.MULTILINE)
 
 MACHINE_ID = error("identity.machine_id", "Leave /etc/machine-id as an empty file (truncate it); systemd then makes a new one on each machine.")
 DBUS_MACHINE_ID = error("identity.dbus_machine_id", "Remove it; D-Bus uses /etc/machine-id.")
@@ -20,6 +24,7 @@ SSH_HOST_KEY = error("identity.ssh_host_key", "Remove it; each machine makes its
 SSH_HOST_KEY_SERVICE = error(
     "identity.ssh_host_key_service", "Add and enable a unit that runs ssh-keygen -A before ssh.service, for machines without a cloud-init data source."
 )
+DROPBEAR_KEY = error("identity.dropbear_key", "Remove it, and let each machine make its own (dropbearkey, then update-initramfs when the RAM disk needs it).")
 RANDOM_SEED = error("identity.random_seed", "Remove it; machines with the same seed start with the same random numbers.")
 CREDENTIAL_SECRET = error("identity.credential_secret", "Remove it; systemd makes a new one on each machine.")
 HOSTNAME = warning("identity.hostname", "Truncate /etc/hostname when each machine is to have a name of its own; it comes from cloud-init or DHCP then.")
@@ -31,10 +36,16 @@ MAIL_NAME = warning(
 CLOUD_INIT = error("identity.cloud_init", "Run cloud-init clean --logs --seed --configs all inside the image, and remove what is left in /var/lib/cloud.")
 DHCP = error("identity.dhcp", "Remove it; each machine asks for its own address under its own identifier.")
 NETWORK = error("identity.network", "Remove the file, or match network cards by their name or driver instead of the address of one card.")
+ADDRESS = warning("identity.address", "Let machines ask for their address (DHCP, cloud-init), or accept the finding when a network has one such machine.")
 NETWORK_MANAGER = error("identity.network_manager", "Remove it; NetworkManager makes a new one on each machine.")
 
 ABSENT = (
     (SSH_HOST_KEY, "is an SSH host key, which every machine from this image would share.", ("/etc/ssh/ssh_host_*",)),
+    (
+        DROPBEAR_KEY,
+        "is a host key of Dropbear, which every machine from this image would share.",
+        ("/etc/dropbear/dropbear_*_host_key", "/etc/dropbear/initramfs/dropbear_*_host_key"),
+    ),
     (RANDOM_SEED, "is a saved random seed.", ("/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/boot/efi/loader/random-seed")),
     (CREDENTIAL_SECRET, "is the secret that systemd encrypts credentials with.", ("/var/lib/systemd/credential.secret",)),
     (
@@ -83,6 +94,10 @@ NETWORK_FILES = (
     (("/etc/network/interfaces", "/etc/network/interfaces.d/*"), re.compile(rf"^\s*hwaddress\s.*{MAC}", re.MULTILINE)),
     (("/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d/*.cfg"), re.compile(rf"^[^#\n]*\bmac_?address[\"']?:\s*[\"']?{MAC}", re.MULTILINE)),
 )
+# Cards of a machine; bridges, tunnels and loopbacks may have the same address everywhere.
+CARDS = re.compile(r"(?:en|eth|wl|ib|lan)\S*|\*")
+STATIC = re.compile(r"^[ \t]*iface[ \t]+(\S+)[ \t]+inet6?[ \t]+static\b", re.MULTILINE)
+FIXED_ARGUMENT = re.compile(r"ip=\[?[0-9a-fA-F]*[.:][0-9a-fA-F.:]+\]?:.*")
 KEY_UNITS = ("/etc/systemd/system/*.service", "/usr/lib/systemd/system/*.service", "/etc/systemd/system/*.service.d/*.conf")
 KEY_COMMAND = re.compile(r"^Exec\w+=.*(ssh-keygen\s+-A|dpkg-reconfigure.*openssh-server)", re.MULTILINE)
 
@@ -124,6 +139,12 @@ def _check_names(subject: Subject) -> t.Iterator[Finding]:
     name = subject.tree.text("/etc/hostname").strip()
     if name and name != "localhost":
         yield HOSTNAME.at("/etc/hostname", f"names every machine from this image {name!r}.")
+    pretty = assignments(subject.tree.text("/etc/machine-info")).get("pretty_hostname", "")
+    if pretty:
+        yield HOSTNAME.at("/etc/machine-info", f"names every machine from this image {pretty!r}.")
+    sender = POSTFIX_NAME.findall(subject.tree.text(POSTFIX))
+    if sender and sender[-1] not in ("localhost", "localhost.localdomain") and "$" not in sender[-1]:
+        yield MAIL_NAME.at(POSTFIX, f"names every machine from this image {sender[-1]!r} in mail (myhostname).")
     mail_name = subject.tree.text("/etc/mailname").strip()
     if mail_name and mail_name != "localhost":
         yield MAIL_NAME.at("/etc/mailname", f"names every machine from this image {mail_name!r} in mail.")
@@ -138,6 +159,29 @@ def _check_network(subject: Subject) -> t.Iterator[Finding]:
             found = address.search(subject.tree.text(entry.path))
             if found:
                 yield NETWORK.at(entry.path, f"is for one network card only ({found.group(0).strip()}).")
+    for path, card in _fixed_addresses(subject):
+        yield ADDRESS.at(path, f"gives the card {card} of every machine from this image the same address.")
+
+
+def _fixed_addresses(subject: Subject) -> t.Iterator[tuple[str, str]]:
+    """The file and the card of each fixed address."""
+    tree = subject.tree
+    for entry in tree.files("/etc/network/interfaces", "/etc/network/interfaces.d/*"):
+        yield from ((entry.path, card) for card in STATIC.findall(tree.text(entry.path)) if CARDS.fullmatch(card))
+    for entry in tree.files("/etc/systemd/network/*.network"):
+        values = ini_values(tree.text(entry.path))
+        card = values.get(("Match", "name"), "")
+        if CARDS.match(card) and (values.get(("Network", "address")) or values.get(("Address", "address"))):
+            yield entry.path, card
+    for entry in tree.files("/etc/netplan/*.yaml", "/etc/netplan/*.yml"):
+        network = (parse(tree.text(entry.path))[0] or {}).get("network")
+        cards = network.get("ethernets") if isinstance(network, dict) else None
+        for card, settings in cards.items() if isinstance(cards, dict) else ():
+            if isinstance(settings, dict) and settings.get("addresses"):
+                yield entry.path, str(card)
+    for word in subject.kernel_arguments:
+        if FIXED_ARGUMENT.fullmatch(word):
+            yield GRUB_CONFIG, word.split(":")[5] if word.count(":") > 4 else "that is found first"
 
 
 def _check_host_keys(subject: Subject) -> t.Iterator[Finding]:
@@ -157,5 +201,5 @@ def _check_host_keys(subject: Subject) -> t.Iterator[Finding]:
     )
 
 
-RULES = (MACHINE_ID, DBUS_MACHINE_ID, *{rule: None for rule, _message, _patterns in ABSENT}, HOSTNAME, HOSTS, MAIL_NAME, NETWORK, SSH_HOST_KEY_SERVICE)
+RULES = (MACHINE_ID, DBUS_MACHINE_ID, *{rule: None for rule, _message, _patterns in ABSENT}, HOSTNAME, HOSTS, MAIL_NAME, NETWORK, ADDRESS, SSH_HOST_KEY_SERVICE)
 GROUPS = (Group("identity", RULES, check_identity),)

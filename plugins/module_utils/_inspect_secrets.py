@@ -26,6 +26,10 @@ WIREGUARD = error("secret.wireguard", "Remove the key; make one on each machine 
 KUBERNETES = error("secret.kubernetes", "Remove it; tokens and certificates belong to one cluster and come in when a machine joins it.")
 DKMS_KEY = error("secret.dkms_key", "Remove it; whoever has it can sign modules for every machine that trusts it. DKMS makes a new one when it needs it.")
 PRIVATE_KEY = error("secret.private_key", "Remove it, and make a key on each machine instead.")
+RAMDISK = error(
+    "secret.ramdisk",
+    "Keep it out of the initial RAM disk (its hook, KEYFILE_PATTERN, or the folder of dropbear), and run update-initramfs inside the image.",
+)
 HISTORY = error("secret.history", "Remove it; it may hold passwords and tells how the image was built.")
 WIFI = error("secret.wifi", "Remove the connection.")
 CREDENTIALS = error("secret.credentials", "Remove it; credentials come in on each machine.")
@@ -109,7 +113,7 @@ TEXTS = (
     ),
     Text(
         WIREGUARD,
-        ("/etc/wireguard/*", "/etc/systemd/network/*.netdev"),
+        ("/etc/wireguard/*", "/etc/systemd/network/*.netdev", "/etc/cloud/cloud.cfg.d/*.cfg"),
         re.compile(r"^\s*(PrivateKey|PresharedKey)\s*=\s*\S", re.MULTILINE),
         "holds a key of WireGuard.",
     ),
@@ -134,6 +138,36 @@ TEXTS = (
         "holds a password in an address.",
     ),
     Text(CREDENTIALS, ("/var/cache/debconf/passwords.dat",), re.compile(r"^Value:\s*\S", re.MULTILINE), "holds a password that a package asked for."),
+    Text(
+        CREDENTIALS,
+        ("/etc/sssd/sssd.conf", "/etc/sssd/conf.d/*.conf", "/etc/nslcd.conf", "/etc/ldap.conf", "/etc/libnss-ldap.conf", "/etc/pam_ldap.conf"),
+        re.compile(r"^\s*(?:ldap_default_authtok\s*=|bindpw\s|rootpwmodpw\s)\s*\S", re.MULTILINE),
+        "holds the password by which the directory service is read.",
+    ),
+    Text(
+        CREDENTIALS,
+        ("/etc/ipsec.secrets", "/etc/ipsec.d/*.secrets", "/etc/swanctl/conf.d/*.conf", "/etc/swanctl/swanctl.conf"),
+        re.compile(r"\b(?:PSK|EAP|XAUTH)\s+[\"0]|^\s*secret\s*=\s*\S", re.MULTILINE),
+        "holds a secret of IPsec.",
+    ),
+    Text(
+        CREDENTIALS,
+        ("/etc/ppp/*-secrets", "/etc/davfs2/secrets", "/etc/postfix/sasl_passwd", "/etc/exim4/passwd.client", "/etc/ldap.secret"),
+        re.compile(r"^\s*[^#\s]", re.MULTILINE),
+        "holds a password for another machine.",
+    ),
+    Text(
+        CREDENTIALS,
+        ("/etc/*cred*", "/etc/samba/*cred*", "/etc/cifs*", "/root/.smbcredentials"),
+        re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE),
+        "holds a password for another machine.",
+    ),
+    Text(
+        CREDENTIALS,
+        ("/etc/environment", "/etc/environment.d/*", "/etc/profile.d/*"),
+        re.compile(r"^\s*(?:export\s+)?(?:AWS_SECRET_ACCESS_KEY|\w*_(?:PASSWORD|TOKEN|SECRET_KEY))=[\"']?[^\s\"'$]", re.MULTILINE),
+        "holds a secret that every process of every user sees.",
+    ),
     Text(CREDENTIALS, ("/etc/mysql/debian.cnf",), re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE), "holds the password of the maintenance account."),
 )
 GRAFANA_ENVIRONMENT = ("/etc/default/grafana-server", "/etc/systemd/system/grafana-server.service.d/*.conf")
@@ -150,6 +184,8 @@ def check_secrets(subject: Subject) -> t.Iterator[Finding]:
                 yield text.rule.at(entry.path, text.message)
     for rule, message, names in ((HISTORY, "is a history of commands of the build.", HISTORIES), (CREDENTIALS, "holds credentials.", CREDENTIAL_FILES)):
         yield from (rule.at(entry.path, message) for entry in tree.in_homes(*names) if entry.is_file and entry.size and not entry.path.endswith(".pub"))
+    for path, name in subject.answers.ramdisk:
+        yield RAMDISK.at(path, f"holds {name}, which every machine from this image has.")
     yield from _check_grafana(subject)
 
 
@@ -188,7 +224,7 @@ def _check_grafana(subject: Subject) -> t.Iterator[Finding]:
     yield GRAFANA.at(path, f"{what}.")
 
 
-SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, HISTORY, WIFI, CREDENTIALS, GRAFANA)
+SECRET_RULES = (MUNGE, SLURM, SLURMDBD, BEEGFS, WIREGUARD, KUBERNETES, DKMS_KEY, RAMDISK, HISTORY, WIFI, CREDENTIALS, GRAFANA)
 GROUPS = (
     Group("secrets", SECRET_RULES, check_secrets),
     Group("private_keys", (PRIVATE_KEY,), check_private_keys),

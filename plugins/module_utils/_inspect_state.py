@@ -62,6 +62,13 @@ IDENTITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a RabbitMQ cluster", ("/var/lib/rabbitmq/.erlang.cookie",)),
     ("the firmware service", ("/var/lib/fwupd/pki/secret.key",)),
     ("a Salt minion", ("/etc/salt/minion_id", "/etc/salt/pki/minion/minion.pub")),
+    ("a device of a snap store", ("/var/lib/snapd/device/private-keys-v1/*",)),
+    ("an agent of Systems Manager", ("/var/lib/amazon/ssm/registration", "/var/lib/amazon/ssm/Vault/Store/RegistrationKey")),
+    ("the agent of Azure, which sets up no second machine", ("/var/lib/waagent/provisioned",)),
+    ("a Teleport agent", ("/var/lib/teleport/host_uuid",)),
+    ("a Nomad client", ("/var/lib/nomad/client/client-id", "/opt/nomad/client/client-id", "/opt/nomad/data/client/client-id")),
+    ("a client of FreeIPA", ("/var/lib/ipa-client/sysrestore/sysrestore.state",)),
+    ("the secrets of SSSD", ("/var/lib/sss/secrets/.secrets.mkey",)),
     ("a Netdata agent", ("/var/lib/netdata/registry/netdata.public.unique.id",)),
     ("a ZeroTier node", ("/var/lib/zerotier-one/identity.secret", "/var/lib/zerotier-one/identity.public")),
 )

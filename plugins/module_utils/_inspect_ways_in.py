@@ -10,11 +10,26 @@ import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, error
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_console import autologins, open_consoles
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_systemd_users import credentials, records
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User, significant_lines
-from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import DEFAULT_KEY_FILES, SshdConfig, add_effective, places_of, read_sshd_config
+from ansible_collections.hyperscaler.images.plugins.module_utils._pam import openings
+from ansible_collections.hyperscaler.images.plugins.module_utils._polkit import polkit_grants
+from ansible_collections.hyperscaler.images.plugins.module_utils._sshd_config import (
+    DEFAULT_KEY_FILES,
+    PUBLIC_KEY,
+    SshdConfig,
+    add_effective,
+    places_of,
+    read_sshd_config,
+)
 from ansible_collections.hyperscaler.images.plugins.module_utils._sudoers import MAIN_FILE, Sudoers
 
 LOCKED = ("", "*", "!", "x")
+OLD_PASSWORDS = "/etc/security/opasswd"
+CURRENT = ("/etc/shadow", "/etc/gshadow")
+# Copies by editors, tools and packages give the same hashes away.
+PASSWORD_FILES = (("/etc/shadow*", "user"), ("/var/backups/*shadow*", "user"), ("/etc/gshadow*", "group"))
+EDITED = ("shadow.lock", "gshadow.lock")
 # The folders that administrators use for keys by habit count even where the server is not told to read them.
 KEY_PLACES = (
     *("/etc/ssh/authorized_keys*", "/etc/ssh/authorized_keys/*", "/etc/ssh/authorized_keys.d/*"),
@@ -24,12 +39,6 @@ HOST_LISTS = ("/etc/hosts.equiv", "/etc/ssh/shosts.equiv")
 SHELLS_WITHOUT_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", "")
 PAM_FILES = tuple(f"/etc/pam.d/{name}" for name in ("common-auth", "login", "sshd", "su", "su-l", "sudo", "sudo-i", "system-auth", "password-auth", "remote"))
 NULLOK = re.compile(r"^\s*-?auth\s.*\bpam_unix\.so\b.*\bnullok(?:_secure)?\b", re.MULTILINE)
-# Modules that let everybody in, or members of a group become root, before a password is asked for.
-PAM_OPEN = re.compile(
-    r"^\s*-?auth\s+(?:sufficient|\[[^\]]*\bsuccess=(?:done|ok)\b[^\]]*\])\s+(?:\S*/)?"
-    r"(?:pam_permit\.so|pam_succeed_if\.so|pam_listfile\.so|pam_wheel\.so\b.*\btrust\b).*$",
-    re.MULTILINE,
-)
 DOAS = re.compile(r"^\s*permit\s+(?:.*\s)?nopass\s.*$", re.MULTILINE)
 DOAS_OTHER = re.compile(r"\bas\s+(?!root\b)\S+")
 
@@ -38,6 +47,8 @@ EMPTY_PASSWORD = error("secret.empty_password", "Lock the account (passwd --lock
 SUDO = error("secret.sudo", "Remove the line or file; cloud-init gives the first user its rights on first boot.")
 BUILD_USER = error("secret.build_user", "Remove the user with its home (userdel --remove); people get accounts by cloud-init or a directory service.")
 AUTHORIZED_KEY = error("secret.authorized_key", "Remove the file; keys come in by cloud-init.")
+SUDO_SYNTAX = error("sudo.syntax", "Correct it (visudo -c names the place), or remove it; nobody gets the rights that it was meant to give.")
+CREDENTIAL = error("secret.credential", "Remove it; systemd gives credentials to each machine by its firmware, hypervisor or user data.")
 CONSOLE = error("secret.console", "Remove the setting, so that whoever is at the console has to log in.")
 PAM = error("secret.pam", "Remove the line, so that a password is asked for.")
 HOST_BASED = error("secret.host_based", "Remove the file or HostbasedAuthentication; name the hosts that are trusted when a cluster is set up.")
@@ -56,8 +67,12 @@ def check_ways_in(subject: Subject) -> t.Iterator[Finding]:
         yield CONSOLE.at(path, f"logs {name} in at the console without a password.")
     for path, what in open_consoles(subject):
         yield CONSOLE.at(path, what)
+    for path, what in records(tree):
+        yield PASSWORD.at(path, what)
+    for path, what in credentials(subject):
+        yield CREDENTIAL.at(path, what)
     yield from _check_sudo(subject)
-    yield from _check_root(tree)
+    yield from _check_root(subject)
 
 
 def _check_users(tree: Tree, server: SshdConfig, consoles: t.Collection[str]) -> t.Iterator[Finding]:
@@ -77,18 +92,23 @@ def _check_sudo(subject: Subject) -> t.Iterator[Finding]:
     if said is not None:
         effective = list(Sudoers(lambda path: said if path == MAIN_FILE else "", lambda _folder: ()).grants())
         grants = (grants or effective) if effective else []
+    for fault in subject.answers.sudo_faults:
+        what = f"has an error for which sudo passes over line {fault.line}" if fault.line else "is not as sudo needs it"
+        yield SUDO_SYNTAX.at(fault.path, f"{what}: {fault.what}.")
     for grant in grants:
         yield SUDO.at(grant.path, f"lets {grant.who} become root without a password ({grant.text}).")
 
 
-def _check_root(tree: Tree) -> t.Iterator[Finding]:
+def _check_root(subject: Subject) -> t.Iterator[Finding]:
     """Nobody becomes root without a password."""
+    tree = subject.tree
     for found in DOAS.finditer(tree.text("/etc/doas.conf")):
         if not DOAS_OTHER.search(found.group()):
             yield SUDO.at("/etc/doas.conf", f"lets somebody become root without a password ({found.group().strip()}).")
-    for entry in tree.files(*PAM_FILES):
-        for found in PAM_OPEN.finditer(tree.text(entry.path)):
-            yield PAM.at(entry.path, f"lets somebody in without a password ({' '.join(found.group().split())}).")
+    for path, line in polkit_grants(subject):
+        yield SUDO.at(path, f"lets somebody become root without a password ({line}).")
+    for path, line in openings(tree):
+        yield PAM.at(path, f"lets somebody in without a password ({line}).")
 
 
 def _accepted(tree: Tree) -> str:
@@ -105,6 +125,10 @@ def _check_keys(tree: Tree, server: SshdConfig) -> t.Iterator[Finding]:
         path = words[0] if words else ""
         if path.startswith("/") and significant_lines(tree.text(path)):
             yield AUTHORIZED_KEY.at(path, "lets whoever holds a certificate of this authority log in to every machine from this image.")
+    commands = {word for words in server.all_of("AuthorizedKeysCommand") for word in words if word.startswith("/")}
+    for path in sorted(commands):
+        if PUBLIC_KEY.search(tree.text(path)):
+            yield AUTHORIZED_KEY.at(path, "lets the holder of a key log in to every machine from this image (AuthorizedKeysCommand).")
     if server.allows("HostbasedAuthentication"):
         homes = (f"{home}/{name}" for home in tree.homes for name in (".shosts", ".rhosts"))
         for path in (*HOST_LISTS, *(homes if any(words[:1] == ("no",) for words in server.all_of("IgnoreRhosts")) else ())):
@@ -157,13 +181,19 @@ def _is_usable(secret: str) -> bool:
 
 def _check_passwords(tree: Tree) -> t.Iterator[Finding]:
     names = {user.name for user in tree.users}
-    for path, what in (("/etc/shadow", "user"), ("/etc/shadow-", "user"), ("/etc/gshadow", "group"), ("/etc/gshadow-", "group")):
+    copies = [(entry.path, kind) for pattern, kind in PASSWORD_FILES for entry in tree.glob(pattern) if entry.path.rpartition("/")[2] not in EDITED]
+    for path, what in copies:
         for name, secret, *_rest in _records(tree, path):
             if not secret and what == "user" and name in names:
                 yield EMPTY_PASSWORD.at(path, f"gives the user {name} an empty password{_accepted(tree)}.")
             elif _is_usable(secret):
-                yield PASSWORD.at(path, f"gives the {what} {name} a password.")
+                yield PASSWORD.at(path, f"{'gives' if path in CURRENT else 'keeps a copy of what gives'} the {what} {name} a password.")
+    if significant_lines(tree.text(OLD_PASSWORDS)):
+        yield PASSWORD.at(OLD_PASSWORDS, "keeps passwords that users had before.")
+    for name, secret, *_rest in _records(tree, "/etc/group"):
+        if _is_usable(secret):
+            yield PASSWORD.at("/etc/group", f"gives the group {name} a password.")
 
 
-RULES = (PASSWORD, EMPTY_PASSWORD, BUILD_USER, AUTHORIZED_KEY, SUDO, CONSOLE, PAM, HOST_BASED)
+RULES = (PASSWORD, EMPTY_PASSWORD, BUILD_USER, AUTHORIZED_KEY, SUDO, SUDO_SYNTAX, CREDENTIAL, CONSOLE, PAM, HOST_BASED)
 GROUPS = (Group("accounts", RULES, check_ways_in),)

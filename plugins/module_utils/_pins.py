@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-MAC = r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}"
+MAC = r"(?:[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{4}(?:\.[0-9A-Fa-f]{4}){2})"
 ANYTHING = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
 REMOVE = "Remove it; each machine makes its own."
 BUILD_ONLY = "Remove it unless every machine has exactly these devices; accept the finding with the reason in that case."
@@ -90,16 +90,28 @@ PINS: tuple[Pin, ...] = (
         "names of network cards",
         "identity.udev",
         "error",
-        ("etc/udev/rules.d/*", "etc/iftab"),
+        ("etc/udev/rules.d/*", "usr/local/lib/udev/rules.d/*", "etc/iftab"),
         "names one network card by its address.",
         "Remove the line, or match network cards by their driver or place instead of the address of one card.",
-        content=_text(rf"^[^#\n]*(?:ATTRS?\{{address\}}==|\bmac\s+)\"?{MAC}"),
+        content=_text(rf"^[^#\n]*(?:ATTRS?\{{address\}}==|\bmac\s+)\"?{MAC}|^[^#\n]*ENV\{{ID_NET_NAME_MAC\}}==\"en"),
+    ),
+    Pin(
+        "DHCP identifier",
+        "pin.dhcp",
+        "error",
+        (
+            *("etc/systemd/networkd.conf", "etc/systemd/networkd.conf.d/*.conf", "etc/systemd/network/*.network"),
+            *("etc/dhcp/dhclient.conf", "etc/dhcp/dhclient*.conf", "etc/dhcpcd.conf"),
+        ),
+        "gives every machine the same identifier for DHCP, so all get the same address.",
+        "Remove the line; each machine makes an identifier of its own.",
+        content=_text(r"^[ \t]*(?:DUIDRawData[ \t]*=|(?:send[ \t]+(?:dhcp6?-client-id(?:entifier)?|dhcp6\.client-id)|clientid)[ \t]+(?![^;\n]*hardware)\S)"),
     ),
     Pin(
         "names of disks",
         "pin.udev_disk",
         "warning",
-        ("etc/udev/rules.d/*",),
+        ("etc/udev/rules.d/*", "usr/local/lib/udev/rules.d/*"),
         "names one disk by its serial number.",
         BUILD_ONLY,
         content=_text(r"^[^#\n]*(?:ENV\{ID_(?:SERIAL|WWN)\w*\}|ATTRS?\{(?:wwid|serial)\})==\"[^\"*?]+\""),

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing as t
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, User
 
 FILE = "/etc/ssh/sshd_config"
 FOLDER = "/etc/ssh"
 DEPTH_LIMIT = 16
+# Where the unit of the server gets arguments, which come before the file.
+ARGUMENTS = (
+    ("/etc/default/ssh", re.compile(r"^\s*SSHD_OPTS=(.*)$", re.MULTILINE)),
+    ("/etc/systemd/system/ssh*.service", re.compile(r"^ExecStart=[-@:+!|]*\S*/sshd\s(.*)$", re.MULTILINE)),
+    ("/etc/systemd/system/ssh*.service.d/*.conf", re.compile(r"^(?:ExecStart=[-@:+!|]*\S*/sshd\s|Environment=[\"']?SSHD_OPTS=)(.*)$", re.MULTILINE)),
+)
+PUBLIC_KEY = re.compile(r"^[^#\n]*\b(?:ssh-(?:ed25519|rsa|dss)|ecdsa-sha2-\S+|sk-\S+)\s+AAAA[A-Za-z0-9+/]", re.MULTILINE)
 LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)$")
 WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|(\S+)')
-EFFECTIVE = ("authorizedkeysfile", "trustedusercakeys", "hostbasedauthentication", "ignorerhosts")
+EFFECTIVE = ("authorizedkeysfile", "authorizedkeyscommand", "trustedusercakeys", "hostbasedauthentication", "ignorerhosts")
 DEFAULT_KEY_FILES = (".ssh/authorized_keys", ".ssh/authorized_keys2")
 
 
@@ -47,8 +55,28 @@ class SshdConfig:
 def read_sshd_config(tree: Tree, path: str = FILE) -> SshdConfig:
     """The configuration of an image; empty without a file."""
     config = SshdConfig()
-    _Reader(tree, config).read(path, 0)
+    reader = _Reader(tree, config)
+    lines, files = _arguments(tree)
+    reader.lines(lines, 0)
+    for each in files or [path]:
+        reader.read(each, 0)
     return config
+
+
+def _arguments(tree: Tree) -> tuple[list[str], list[str]]:
+    """The lines that options ``-o`` stand for, and the files that ``-f`` names."""
+    lines: list[str] = []
+    files: list[str] = []
+    for pattern, value in ARGUMENTS:
+        for text in (found for entry in tree.files(pattern) for found in value.findall(tree.text(entry.path))):
+            words = [word for quoted in _words(text) for word in quoted.split()]
+            for at, word in enumerate(words):
+                given = word[2:] or " ".join(words[at + 1 : at + 2])
+                if word.startswith("-o") and given:
+                    lines.append(given)
+                elif word.startswith("-f") and given:
+                    files.append(given)
+    return lines, files
 
 
 def add_effective(config: SshdConfig, text: str) -> None:
@@ -67,7 +95,10 @@ class _Reader:
         self._seen: set[tuple[int, str]] = set()
 
     def read(self, path: str, depth: int) -> None:
-        for line in self._tree.text(path).splitlines():
+        self.lines(self._tree.text(path).splitlines(), depth)
+
+    def lines(self, lines: t.Iterable[str], depth: int) -> None:
+        for line in lines:
             found = LINE.match(line)
             if found is None or line.lstrip().startswith("#"):
                 continue

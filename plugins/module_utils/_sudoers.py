@@ -20,12 +20,18 @@ OPTION = re.compile(r"(?:ROLE|TYPE|PRIVS|LIMITPRIVS|APPARMOR_PROFILE|TIMEOUT|NOT
 DIGEST = re.compile(r"(?:sha(?:224|256|384|512)\s*:\s*[A-Za-z0-9+/=]+\s*,?\s*)+")
 INCLUDE = re.compile(r"^[#@](include|includedir)\s+(.+)$")
 DEFAULTS = re.compile(r"^Defaults(?:([@:!>])\s*((?:\"[^\"]*\"|[^\s,]+(?:\s*,\s*)?)+))?\s+(.*)$")
-# Programs that give whoever may run them as root a shell of root, or its rights.
+# Programs that run any command, or write any file, when their arguments are free: whoever may run them as root has its rights.
 SHELLS = frozenset(
-    {"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "busybox", "su", "sudo", "doas", "env", "visudo", "sudoedit", "chroot"}
-    | {"nsenter", "unshare", "setpriv", "runuser", "systemd-run", "machinectl", "pkexec", "python3", "perl", "vi", "vim", "vim.basic", "nano", "chpasswd"}
-    | {"passwd", "usermod", "vipw", "dd", "tee"}
+    {"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "busybox", "su", "sudo", "doas", "env", "visudo", "sudoedit"}
+    | {"chroot", "nsenter", "unshare", "setpriv", "runuser", "systemd-run", "run0", "machinectl", "pkexec", "python3", "perl", "ruby", "lua"}
+    | {"php", "node", "tclsh", "expect", "gdb", "strace", "chpasswd", "passwd", "usermod", "vipw", "dd", "tee", "cp", "mv", "install", "ln"}
+    | {"chmod", "chown", "sed", "awk", "gawk", "mawk", "find", "xargs", "tar", "cpio", "rsync", "scp", "ssh", "git", "docker", "podman"}
+    | {"nerdctl", "ctr", "lxc", "virsh", "systemctl", "apt", "apt-get", "aptitude", "dpkg", "pip", "pip3", "snap", "mount", "timeout", "nice"}
+    | {"ionice", "nohup", "stdbuf", "setsid", "script", "screen", "tmux", "watch", "crontab", "at", "socat", "curl", "wget", "openssl", "insmod"}
+    | {"modprobe", "kexec"}
 )
+# Programs that offer a shell to whoever uses them, whatever their arguments.
+INTERACTIVE = frozenset(("vi", "vim", "vim.basic", "vim.tiny", "view", "nvim", "nano", "ed", "ex", "emacs", "mc", "less", "more", "most", "man"))
 
 
 class Grant(t.NamedTuple):
@@ -46,11 +52,12 @@ class _Rule:
 
 @dataclasses.dataclass
 class _Command:
-    """One command of a rule; ``asks`` is None where no tag says whether a password is asked for."""
+    """One command of a rule; ``asks`` is None where no tag says whether a password is asked for, ``runs`` is whether it may start others."""
 
     name: str
     runas: list[str] | None
     asks: bool | None
+    runs: bool = True
 
 
 @dataclasses.dataclass
@@ -126,7 +133,7 @@ class Sudoers:
         return user.startswith("!") or all(name in ("root", "#0", "%root", "%#0") for name in self._expanded([user]))
 
     def _opens(self, who: t.Sequence[str], command: _Command) -> bool:
-        if not self._reaches_root(command) or not self._is_any_command(command.name):
+        if not self._reaches_root(command) or not self._is_any_command(command.name, runs=command.runs):
             return False
         return command.asks is False or (command.asks is None and self._never_asks(who, command))
 
@@ -140,7 +147,7 @@ class Sudoers:
             return False
         return any(name in ("root", "#0", "ALL") or name.startswith(("%", "+")) for name in names)
 
-    def _is_any_command(self, name: str) -> bool:
+    def _is_any_command(self, name: str, *, runs: bool) -> bool:
         for each in self._expanded([name]):
             if each.startswith("!"):
                 continue
@@ -150,7 +157,8 @@ class Sudoers:
                 return True
             if path.endswith("/") or "*" in path.rpartition("/")[2] or "?" in path.rpartition("/")[2]:
                 return True
-            if path.rpartition("/")[2] in SHELLS and (not arguments.strip() or "*" in arguments or path.rpartition("/")[2] in ("su", "sudo")):
+            name, free = path.rpartition("/")[2], not arguments.strip() or "*" in arguments
+            if (name in SHELLS and (free or name in ("su", "sudo"))) or (name in INTERACTIVE and (free or runs)):
                 return True
         return False
 
@@ -249,6 +257,7 @@ def _commands(text: str) -> t.Iterator[_Command]:
     """The commands behind an equals sign; runas lists and tags hold for those that follow as well."""
     runas: list[str] | None = None
     asks: bool | None = None
+    runs = True
     for part in _joined_digests(_split(text, ",")):
         rest = part
         found = re.match(r"\(([^)]*)\)\s*", rest)
@@ -261,10 +270,11 @@ def _commands(text: str) -> t.Iterator[_Command]:
             if tag:
                 name = re.sub(r"[\s:]", "", tag.group())
                 asks = {"NOPASSWD": False, "PASSWD": True}.get(name, asks)
+                runs = {"NOEXEC": False, "EXEC": True}.get(name, runs)
             if not tag and not option:
                 break
             rest = rest[(tag or t.cast("re.Match[str]", option)).end() :]
-        yield _Command(rest.strip(), runas, asks)
+        yield _Command(rest.strip(), runas, asks, runs)
 
 
 def _joined_digests(parts: t.Iterable[str]) -> t.Iterator[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -13,6 +14,11 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree i
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+MIME = (
+    "Content-Type: multipart/mixed; boundary=B\nMIME-Version: 1.0\n\n"
+    "--B\nContent-Type: text/cloud-config\nContent-Transfer-Encoding: base64\n\nI2Nsb3VkLWNvbmZpZwpwYXNzd29yZDogeAo=\n--B--\n"
+)
+ARCHIVE = "#cloud-config-archive\n- type: text/x-shellscript\n  content: |\n    #!/bin/sh\n    passwd -d root\n"
 HASH = "$y$j9T$abc$def"
 
 
@@ -44,8 +50,23 @@ def found(text: str) -> list[str]:
         ("ssh_authorized_keys:\n- ssh-ed25519 AAAA", "key: lets the holder of a key log in as the default user"),
         ("ssh_import_id: [gh:ops]", "key: lets the holders of the keys of gh:ops log in as the default user"),
         ("users: [{name: ops, ssh-authorized-keys: [ssh-ed25519 AAAA]}]", "key: lets the holder of a key log in as ops"),
-        ("runcmd:\n- echo root:x | chpasswd", "password: sets a password by a command of runcmd"),
-        ("bootcmd: [[passwd, -d, root]]", "password: sets a password by a command of bootcmd"),
+        ("runcmd:\n- echo root:x | chpasswd", "command: may let somebody in by a command of runcmd (chpasswd)"),
+        ("bootcmd: [[passwd, -d, root]]", "command: may let somebody in by a command of bootcmd (passwd -d)"),
+        ("runcmd: ['printf x | passwd root']", "command: may let somebody in by a command of runcmd (| passwd)"),
+        ("runcmd: [[usermod, -p, 'x', root]]", "command: may let somebody in by a command of runcmd (usermod -p)"),
+        ("runcmd: ['useradd -m -p x ops']", "command: may let somebody in by a command of runcmd (useradd -m -p)"),
+        ("runcmd: ['usermod --unlock root']", "command: may let somebody in by a command of runcmd (usermod --unlock)"),
+        ("runcmd: ['echo k >> /root/.ssh/authorized_keys']", "command: may let somebody in by a command of runcmd (>> /root/.ssh/authorized_keys)"),
+        ("runcmd: ['ssh-import-id gh:ops']", "command: may let somebody in by a command of runcmd (ssh-import-id)"),
+        ("bootcmd: ['curl -o /etc/sudoers.d/x http://a']", "command: may let somebody in by a command of bootcmd (curl -o /etc/sudoers)"),
+        ("datasource: {NoCloud: {seedfrom: 'http://10.0.0.1/'}}", "address: takes user data from http://10.0.0.1/"),
+        ("datasource: {NoCloud: {meta-data: {public-keys: [ssh-ed25519 AAAA]}, user-data: ''}}", "key: lets the holder of a key log in as the default user"),
+        ("datasource: {NoCloud: {meta-data: 'public-keys: [k]'}}", "key: lets the holder of a key log in as the default user"),
+        ('datasource: {None: {userdata_raw: "#!/bin/sh\\necho root:x | chpasswd\\n"}}', "command: may let somebody in by a script in user data"),
+        ('datasource: {None: {userdata_raw: "#include\\nhttp://a/b\\n"}}', "address: takes user data from http://a/b"),
+        ('datasource: {None: {userdata_raw: "## template: jinja\\n#cloud-config\\npassword: x\\n"}}', "password: sets the password of the default user"),
+        (f"datasource: {{None: {{userdata_raw: {json.dumps(MIME)}}}}}", "password: sets the password of the default user"),
+        (f"datasource: {{None: {{userdata_raw: {json.dumps(ARCHIVE)}}}}}", "command: may let somebody in by a script in user data"),
         ('datasource: {None: {userdata_raw: "#cloud-config\\npassword: x\\n"}}', "password: sets the password of the default user"),
         ("datasource:\n  NoCloud:\n    user-data: |\n      #cloud-config\n      password: x\n", "password: sets the password of the default user"),
     ],
@@ -71,6 +92,10 @@ def test_what_lets_somebody_in(text: str, what: str) -> None:
         f"users: [{{name: a, passwd: '{HASH}', lock_passwd: true}}]",
         "users: [{name: a, sudo: 'ALL=(ALL) NOPASSWD:ALL'}]",
         "system_info: {default_user: {name: debian, lock_passwd: true, sudo: ['ALL=(ALL) NOPASSWD:ALL']}}",
+        "runcmd: ['passwd -l root', 'passwd --lock root', 'usermod -L root', 'usermod -aG sudo ops']",
+        "runcmd: ['rm -f /root/.ssh/authorized_keys', 'chmod 440 /etc/sudoers.d/x', 'visudo -c']",
+        "datasource: {NoCloud: {seedfrom: /srv/seed/}}",
+        'datasource: {None: {userdata_raw: "#!/bin/sh\\nhostnamectl\\n"}}',
         "write_files: [{path: /etc/motd, content: 'password: x'}]",
         "password: null",
     ],

@@ -85,7 +85,8 @@ def test_what_was_published_since_is_seen(mirror: Mirror) -> None:
 
 def test_a_suite_that_another_key_signed_is_refused(mirror: Mirror) -> None:
     mirror.publish("sid", ("tool", "2", ""), key="other")
-    with pytest.raises(IntegrityError, match=r"^Cannot read the suite sid of file:.* is signed with the key \w+, which the keyring .*debian.gpg of the build host does not"):
+    told = r"^Cannot read the suite sid of file:.* is signed with the key \w+, which the keyring .*debian\.gpg of the build host does not have"
+    with pytest.raises(IntegrityError, match=told):
         mirror.offers("tool")
 
 

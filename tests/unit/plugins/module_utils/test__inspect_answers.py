@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import typing as t
 
@@ -15,7 +17,7 @@ from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.insp
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-PROGRAMS = ("/usr/bin/cvtsudoers", "/usr/sbin/sshd", "/usr/bin/cloud-init")
+PROGRAMS = ("/usr/bin/cvtsudoers", "/usr/sbin/visudo", "/usr/sbin/sshd", "/usr/bin/cloud-init", "/usr/bin/unmkinitramfs")
 RULE = "ops ALL=(ALL) NOPASSWD: ALL\n"
 
 
@@ -46,7 +48,7 @@ def found(image: FakeImage, programs: Programs) -> list[tuple[str, str]]:
 
 
 def test_an_image_as_its_packages_made_it_is_not_asked(image: FakeImage) -> None:
-    image.write("/etc/cloud/cloud.cfg.d/01_base.cfg", "apt: {generate_mirrorlists: true}\nmanage_etc_hosts: true\n")
+    image.write("/etc/cloud/cloud.cfg.d/01_debian_cloud.cfg", "apt: {generate_mirrorlists: true}\nmanage_etc_hosts: true\n")
     image.write("/etc/ssh/sshd_config.d/10-base.conf", "PasswordAuthentication no\n")
     programs = Programs(sudo=RULE)
     assert found(image, programs) == []
@@ -74,3 +76,59 @@ def test_what_cloud_init_merges_is_looked_at(image: FakeImage) -> None:
     image.write("/etc/cloud/cloud.cfg.d/99-site.cfg", "ssh_pwauth: true # for users\n")
     assert found(image, Programs(cloud=json.dumps({"chpasswd": {"list": "root:x"}}))) == [("secret.cloud_config", "/etc/cloud/cloud.cfg")]
     assert found(image, Programs(cloud="Traceback")) == []
+
+
+VISUDO = """/etc/sudoers.d/site:2:14: syntax error
+ops ALL=(ALL NOPASSWD: ALL
+             ^~~~~~~~~
+Warning: /etc/sudoers.d/site:1:12: unused User_Alias "A"
+/etc/sudoers.d/site: bad permissions, should be mode 0440
+/etc/sudoers.d/other: wrong owner (uid, gid) should be (0, 0)
+visudo: /etc/nofile: No such file or directory
+/etc/sudoers: parsed OK
+"""
+
+
+def test_what_visudo_finds_wrong_is_an_error(image: FakeImage) -> None:
+    image.write("/etc/sudoers.d/site", "User_Alias A = x\nops ALL=(ALL NOPASSWD: ALL\n", 0o440)
+    plain = image.subject()
+    findings = run_groups(GROUPS, dataclasses.replace(plain, asking=Programs(sudo_faults=VISUDO)))[0]
+    assert [(finding.rule, finding.path, finding.message) for finding in findings] == [
+        ("sudo.syntax", "/etc/sudoers.d/site", "has an error for which sudo passes over line 2: syntax error."),
+        ("sudo.syntax", "/etc/sudoers.d/other", "is not as sudo needs it: wrong owner (uid, gid) should be (0, 0)."),
+        ("sudo.syntax", "/etc/sudoers", "is not as sudo needs it: includes /etc/nofile (No such file or directory)."),
+    ]
+
+
+def test_a_changed_sudoers_is_checked(image: FakeImage) -> None:
+    image.replace("/var/lib/dpkg/status", "Conffiles:\n", f"Conffiles:\n /etc/sudoers {hashlib.md5(b'x', usedforsecurity=False).hexdigest()}\n")
+    programs = Programs()
+    found(image, programs)
+    assert programs.asked == {"sudo_faults": "visudo -c 2>&1 || true"}
+    image.replace("/var/lib/dpkg/status", hashlib.md5(b"x", usedforsecurity=False).hexdigest(), _digest(image.path("/etc/sudoers").read_bytes()))
+    programs = Programs()
+    found(image, programs)
+    assert programs.asked == {}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_what_breaks_the_schema_of_cloud_init_is_a_warning(image: FakeImage) -> None:
+    path = "/etc/cloud/cloud.cfg.d/99-site.cfg"
+    image.write(path, "datasource_list: [NoCloud, ConfigDrive, OpenStack, Ec2, Azure, GCE, VMware]\nruncmd: hello\n")
+    plain = image.subject()
+    programs = Programs(schema=json.dumps([[path, "runcmd", "'hello' is not of type 'array'"]]))
+    (finding,) = run_groups(GROUPS, dataclasses.replace(plain, asking=programs))[0]
+    assert (finding.rule, finding.path, finding.message) == ("cloud.schema", path, "breaks the schema of cloud-init: runcmd: 'hello' is not of type 'array'.")
+    assert programs.asked["schema"].endswith(f" {path}")
+
+
+def test_secrets_in_the_initial_ram_disk(image: FakeImage) -> None:
+    programs = Programs(ramdisk="/boot/initrd.img-6 cryptroot/keyfiles/c.key\n")
+    assert found(image, programs) == []
+    image.write("/etc/initramfs-tools/hooks/site", "#!/bin/sh\ncp /etc/key $DESTDIR\n", 0o755)
+    # The disk of the fake image may be older than the hook.
+    assert ("secret.ramdisk", "/boot/initrd.img-6") in found(image, programs)
+    assert "secret.ramdisk" not in {rule for rule, _path in found(image, Programs(ramdisk="\n"))}

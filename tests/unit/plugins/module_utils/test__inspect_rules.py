@@ -497,6 +497,94 @@ CASES = {
         "cloud.datasource_pinned",
         GRUB,
         "at nocloud only",
+        ("cloud.user_data_address",),
+    ),
+    "address of user data": Case(
+        replace(GRUB, "console=tty0", "cloud-config-url=http://10.0.0.1/x console=tty0"),
+        "cloud.user_data_address",
+        GRUB,
+        "takes user data from http://10.0.0.1/x",
+    ),
+    "command of cloud-init": Case(
+        write("/etc/cloud/cloud.cfg.d/99-user.cfg", "runcmd: ['echo root:x | chpasswd']\n"),
+        "secret.cloud_command",
+        "/etc/cloud/cloud.cfg.d/99-user.cfg",
+        "by a command of runcmd (chpasswd)",
+    ),
+    "script of the boot": Case(write("/etc/rc.local", "#!/bin/sh\npasswd -d root\n"), "secret.cloud_command", "/etc/rc.local", "runs on every machine"),
+    "file that is fetched": Case(
+        write("/etc/cloud/cloud.cfg.d/99-user.cfg", "write_files: [{path: /etc/sudoers.d/x, source: {uri: 'http://10.0.0.1/x'}}]\n"),
+        "secret.fetched",
+        "/etc/cloud/cloud.cfg.d/99-user.cfg",
+        "whoever serves it",
+    ),
+    "credential of systemd": Case(
+        write("/etc/credstore/passwd.hashed-password.root", "$y$x"), "secret.credential", "/etc/credstore/passwd.hashed-password.root", "password of root"
+    ),
+    "host key of Dropbear": Case(
+        write("/etc/dropbear/initramfs/dropbear_ed25519_host_key"),
+        "identity.dropbear_key",
+        "/etc/dropbear/initramfs/dropbear_ed25519_host_key",
+        "every machine from this image would share",
+    ),
+    "seed in a folder": Case(
+        several(
+            write("/etc/cloud/cloud.cfg.d/99-user.cfg", "datasource: {NoCloud: {seedfrom: 'file:///srv/seed/'}}\n"),
+            write("/srv/seed/user-data", "#cloud-config\npassword: x\n"),
+        ),
+        "secret.cloud_config",
+        "/srv/seed/user-data",
+        "sets the password of the default user",
+    ),
+    "seed in a folder for the kernel": Case(
+        several(replace(GRUB, "console=tty0", "ds=nocloud;s=/srv/seed/ console=tty0"), write("/srv/seed/meta-data", "public-keys: [ssh-ed25519 AAAA]\n")),
+        "secret.cloud_key",
+        "/srv/seed/meta-data",
+        "holder of a key log in as the default user",
+    ),
+    "seed of a build": Case(
+        write("/var/lib/cloud/seed/nocloud/user-data", "#!/bin/sh\necho root:x | chpasswd\n"),
+        "secret.cloud_command",
+        "/var/lib/cloud/seed/nocloud/user-data",
+        "by a script in user data",
+        ("identity.cloud_init",),
+    ),
+    "fixed address": Case(
+        write("/etc/systemd/network/10-site.network", "[Match]\nName=en*\n[Network]\nAddress=192.0.2.5/24\n"),
+        "identity.address",
+        "/etc/systemd/network/10-site.network",
+        "the card en* of every machine",
+    ),
+    "fixed address in netplan": Case(
+        write("/etc/netplan/60-site.yaml", "network: {ethernets: {ens3: {addresses: [192.0.2.5/24]}}}\n"),
+        "identity.address",
+        "/etc/netplan/60-site.yaml",
+        "ens3",
+    ),
+    "fixed address in interfaces": Case(
+        write("/etc/network/interfaces", "iface lo inet loopback\niface ens3 inet static\n  address 192.0.2.5\n"),
+        "identity.address",
+        "/etc/network/interfaces",
+        "ens3",
+    ),
+    "fixed address for the kernel": Case(
+        replace(GRUB, "console=tty0", "ip=192.0.2.5::192.0.2.1:255.255.255.0:a:ens3:off console=tty0"), "identity.address", GRUB, "the card ens3"
+    ),
+    "card by an address in another spelling": Case(
+        write("/etc/systemd/network/10-a.link", "[Match]\nPermanentMACAddress=52-54-00-12-34-56\n"),
+        "identity.network",
+        "/etc/systemd/network/10-a.link",
+        "52-54-00-12-34-56",
+    ),
+    "name in mail": Case(
+        write("/etc/postfix/main.cf", "myhostname = build01.example\n"), "identity.mail_name", "/etc/postfix/main.cf", "'build01.example' in mail (myhostname)"
+    ),
+    "pretty name": Case(write("/etc/machine-info", "PRETTY_HOSTNAME=build01\n"), "identity.hostname", "/etc/machine-info", "'build01'"),
+    "DHCP identifier": Case(
+        write("/etc/systemd/networkd.conf.d/a.conf", "[DHCPv4]\nDUIDRawData=00:00:ab:11\n"),
+        "pin.dhcp",
+        "/etc/systemd/networkd.conf.d/a.conf",
+        "same identifier",
     ),
     # state
     "new MariaDB": Case(write("/var/lib/mysql/ibdata1"), "state.database_new", "/var/lib/mysql", "MariaDB or MySQL as its package made it"),
@@ -700,7 +788,8 @@ def test_breaking_one_thing_is_found_by_one_rule(name: str, image: FakeImage) ->
 
 
 def test_every_rule_has_a_case() -> None:
-    tested = {case.rule for case in CASES.values()} | {rule.id for rule in _inspect_disk.RULES} | {"waiver.unused"}
+    asked = {"sudo.syntax", "cloud.schema", "secret.ramdisk"}
+    tested = {case.rule for case in CASES.values()} | {rule.id for rule in _inspect_disk.RULES} | {"waiver.unused"} | asked
     assert tested == {rule.id for rule in RULES}
 
 

@@ -103,6 +103,25 @@ def test_consoles_that_log_somebody_in(unit: str, text: str, who: str, tmp_path:
         ("etc/gdm3/daemon.conf", "[daemon]\n# AutomaticLoginEnable = true\nAutomaticLogin = user1\n"),
         ("etc/doas.conf", "permit persist :wheel\npermit nopass www as backup cmd rsync\n"),
         ("etc/systemd/system/rescue.service.d/a.conf", "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=0\n"),
+        ("etc/systemd/system/job.service", "[Service]\nExecStart=/bin/sh -c 'exec /usr/local/bin/job'\nStandardInput=tty\n"),
+        ("etc/systemd/system/script.service", "[Service]\nExecStart=/bin/bash\n"),
+        ("etc/greetd/config.toml", '[default_session]\ncommand = "agreety"\nuser = "greeter"\n'),
+        ("etc/credstore/mypassword", "x"),
+        ("etc/credstore/passwd.shell.root", "/bin/bash"),
+        ("etc/userdb/ops.user", '{"userName": "ops", "privileged": {"hashedPassword": ["$y$x"]}}'),
+        ("etc/polkit-1/rules.d/a.rules", "polkit.addRule(function(a, s) { if (a.id == 'org.freedesktop.login1.reboot') { return polkit.Result.YES; } });\n"),
+        (
+            "etc/polkit-1/rules.d/b.rules",
+            "polkit.addRule(function(a, s) {\n  if (a.id == 'org.freedesktop.systemd1.manage-units' && a.lookup('unit') == 'x')\n    return 'yes';\n});\n",
+        ),
+        (
+            "etc/polkit-1/rules.d/d.rules",
+            "polkit.addRule(function(a, s) { if (a.id.indexOf('org.freedesktop.NetworkManager.') == 0) { return polkit.Result.YES; } });\n",
+        ),
+        ("etc/polkit-1/rules.d/c.rules", "// return polkit.Result.YES\npolkit.addAdminRule(function(a, s) { return ['unix-group:sudo']; });\n"),
+        ("etc/pam.d/su", "auth sufficient pam_rootok.so\nauth required pam_unix.so\n"),
+        ("etc/pam.d/sudo", "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n"),
+        ("etc/gshadow.lock", "wheel:x\n"),
     ],
 )
 def test_consoles_that_ask(path: str, text: str, tmp_path: Path) -> None:
@@ -115,17 +134,99 @@ def test_consoles_that_ask(path: str, text: str, tmp_path: Path) -> None:
         ("etc/gdm3/daemon.conf", "[daemon]\nAutomaticLoginEnable = true\nAutomaticLogin = user1\n", "secret.console"),
         ("etc/lightdm/lightdm.conf.d/a.conf", "[Seat:*]\nautologin-user=user1\n", "secret.console"),
         ("etc/sddm.conf.d/a.conf", "[Autologin]\nUser=user1\n", "secret.console"),
-        ("etc/credstore/agetty.autologin", "root\n", "secret.console"),
+        ("etc/credstore/agetty.autologin", "root\n", "secret.credential"),
+        ("etc/credstore/tty.serial.ttyS0.login.noauth", "yes\n", "secret.credential"),
+        ("etc/credstore/passwd.hashed-password.root", "$y$x", "secret.credential"),
+        ("usr/lib/credstore/ssh.authorized_keys.root", KEY, "secret.credential"),
+        ("etc/credstore.encrypted/passwd.plaintext-password.root", "Whxq", "secret.credential"),
+        ("etc/greetd/config.toml", '[default_session]\nuser = "greeter"\n[initial_session]\nuser = "kiosk"\n', "secret.console"),
+        ("etc/lxdm/lxdm.conf", "[base]\nautologin=kiosk\n", "secret.console"),
+        ("etc/systemd/system/getty.target.wants/debug-shell.service", "[Service]\n", "secret.console"),
+        ("etc/systemd/system/emergency.service.d/b.conf", "[Service]\nExecStart=\nExecStart=-/bin/bash\n", "secret.console"),
+        ("etc/systemd/system/rescue.service.d/b.conf", "[Service]\nExecStart=\nExecStart=-/usr/sbin/sulogin --force\n", "secret.console"),
+        ("etc/systemd/system.conf.d/b.conf", "[Manager]\nDefaultEnvironment=SYSTEMD_SULOGIN_FORCE=1\n", "secret.console"),
+        ("etc/systemd/system/shell.service", "[Service]\nStandardInput=tty\nTTYPath=/dev/tty5\nExecStart=/bin/bash -l\n", "secret.console"),
+        ("etc/systemd/system/shell@.service", "[Service]\nStandardInput=socket\nExecStart=-/bin/sh -i\n", "secret.console"),
         ("etc/systemd/system/emergency.service.d/a.conf", '[Service]\nEnvironment="SYSTEMD_SULOGIN_FORCE=1"\n', "secret.console"),
         ("etc/systemd/system/sysinit.target.wants/debug-shell.service", "[Service]\n", "secret.console"),
         ("etc/doas.conf", "permit nopass keepenv :wheel\n", "secret.sudo"),
         ("etc/pam.d/sshd", "auth sufficient pam_permit.so\n@include common-auth\n", "secret.pam"),
         ("etc/pam.d/sudo", "auth [success=done default=ignore] pam_succeed_if.so user ingroup ops\n", "secret.pam"),
+        ("etc/pam.d/sshd", "auth sufficient pam_rootok.so\n@include common-auth\n", "secret.pam"),
+        ("etc/polkit-1/rules.d/10-all.rules", "polkit.addRule(function(action, subject) {\n  return polkit.Result.YES;\n});\n", "secret.sudo"),
+        ("etc/polkit-1/rules.d/10-ops.rules", "polkit.addRule(function(a, s) { if (s.isInGroup('ops')) { return 'yes'; } });\n", "secret.sudo"),
+        ("etc/polkit-1/rules.d/10-a.rules", "polkit.addRule(function(a, s) { if (a.id.indexOf('org.freedesktop.') == 0) return 'yes'; });\n", "secret.sudo"),
+        (
+            "etc/polkit-1/rules.d/10-run.rules",
+            "polkit.addRule(function(action, s) {\n  if (action.id == 'org.freedesktop.systemd1.manage-units') return polkit.Result.YES;\n});\n",
+            "secret.sudo",
+        ),
+        ("etc/shadow.bak", "root:$y$j9T$abc$def:20000::::::\n", "secret.password"),
+        ("etc/security/opasswd", "root:0:1:$6$abc$def\n", "secret.password"),
+        ("etc/group", "wheel:$6$abc$def:998:\n", "secret.password"),
+        ("var/lib/systemd/home/ops.identity", '{"userName": "ops", "privileged": {"hashedPassword": ["$y$x"]}}', "secret.password"),
     ],
 )
 def test_other_ways_in(path: str, text: str, rule: str, tmp_path: Path) -> None:
     found = list(check_ways_in(Subject(tree(tmp_path, {path: text}))))
     assert [(finding.rule, finding.path) for finding in found] == [(rule, f"/{path}")]
+
+
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ({"etc/ssh/sshd_config": "AuthorizedKeysCommand /bin/cat /etc/site-keys\n", "etc/site-keys": KEY}, "/etc/site-keys"),
+        ({"etc/ssh/sshd_config": "Match User ops\n AuthorizedKeysCommand /opt/keys %u\n", "opt/keys": f"#!/bin/sh\necho '{KEY}'\n"}, "/opt/keys"),
+        ({"etc/default/ssh": 'SSHD_OPTS="-o AuthorizedKeysFile=/etc/k"\n', "etc/k": KEY}, "/etc/k"),
+        ({"etc/default/ssh": "SSHD_OPTS=-f/etc/other\n", "etc/other": "AuthorizedKeysFile /etc/k\n", "etc/k": KEY}, "/etc/k"),
+        (
+            {"etc/systemd/system/ssh.service.d/a.conf": "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -oAuthorizedKeysFile=/etc/k\n", "etc/k": KEY},
+            "/etc/k",
+        ),
+    ],
+)
+def test_keys_that_the_server_is_told_of_in_other_ways(files: dict[str, str], path: str, tmp_path: Path) -> None:
+    found = [finding for finding in check_ways_in(Subject(tree(tmp_path, files))) if finding.rule != "secret.build_user"]
+    assert [(finding.rule, finding.path) for finding in found] == [("secret.authorized_key", path)]
+
+
+def test_a_command_that_asks_a_service_for_keys_is_none(tmp_path: Path) -> None:
+    files = {"etc/ssh/sshd_config": "AuthorizedKeysCommand /usr/bin/sss_ssh_authorizedkeys\n", "usr/bin/sss_ssh_authorizedkeys": "program"}
+    assert list(check_ways_in(Subject(tree(tmp_path, files)))) == []
+
+
+def test_user_records_count_where_names_are_looked_up_in_them(tmp_path: Path) -> None:
+    files = {
+        "etc/nsswitch.conf": "passwd: files systemd\n",
+        "etc/userdb/ops.user": '{"userName": "ops", "uid": 4000}',
+        "etc/userdb/ops.user-privileged": '{"privileged": {"hashedPassword": ["$y$x"]}}',
+        "usr/lib/userdb/dev.user": '{"userName": "dev", "privileged": {"sshAuthorizedKeys": ["ssh-ed25519 AAAA"]}}',
+        "etc/userdb/broken.user": "{",
+    }
+    found = list(check_ways_in(Subject(tree(tmp_path, files))))
+    assert [(finding.path, finding.message) for finding in found] == [
+        ("/etc/userdb/ops.user-privileged", "has a password or key of ops."),
+        ("/usr/lib/userdb/dev.user", "has a password or key of dev."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("systemd.set_credential=passwd.hashed-password.root:$y$x", "secret.credential"),
+        ("systemd.set_credential_binary=systemd.extra-unit.x.service:QQ==", "secret.credential"),
+        ("systemd.set-credential=tmpfiles.extra:x", "secret.credential"),
+        ("init=/usr/bin/bash", "secret.console"),
+        ("systemd.wants=debug-shell.service", "secret.console"),
+        ("break=premount", "secret.console"),
+        ("systemd.set_credential=network.dns:192.0.2.1", ""),
+        ("systemd.unit=rescue.target", ""),
+        ("init=/lib/systemd/systemd", ""),
+    ],
+)
+def test_the_command_line_of_the_kernel(word: str, rule: str, tmp_path: Path) -> None:
+    image = tree(tmp_path, {"boot/loader/entries/a.conf": f"options root=LABEL=x {word}\n"})
+    assert [finding.rule for finding in check_ways_in(Subject(image))] == ([rule] if rule else [])
 
 
 def test_an_empty_password_names_the_file_that_accepts_it(tmp_path: Path) -> None:
