@@ -8,7 +8,6 @@ import ipaddress
 import re
 import typing as t
 
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_detected import working
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_gres import gres_lines, gres_of
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_values import merge, name_of, quoted, refuse, words_of
 
@@ -69,7 +68,7 @@ def _topology(line: dict[str, t.Any], options: t.Any) -> dict[str, t.Any]:
     return {key: value for key, value in line.items() if key not in dropped}
 
 
-def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with_gpus: t.Container[str], detected: t.Mapping[str, str]) -> dict[str, t.Any]:
+def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with_gpus: t.Container[str]) -> dict[str, t.Any]:
     """One node."""
     host = str(variables["inventory_hostname"])
     facts = variables.get("ansible_facts") or {}
@@ -78,7 +77,7 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
     if not NAME.fullmatch(name):
         refuse(host, f"{name!r} is no name of a node", "Use letters, digits and hyphens in slurm_compute_node_name")
     detect = str(variables.get("slurm_compute_gres_detect") or "nvml")
-    gres, less = working(gres_of(host, variables.get("slurm_compute_gres"), detect), detect, detected.get(host, ""))
+    gres = gres_of(host, variables.get("slurm_compute_gres"), detect)
     options = variables.get("slurm_compute_options") or {}
     if any(str(key).lower() == "nodename" for key in options):
         refuse(host, "slurm_compute_options names the node", "Use slurm_compute_node_name for that")
@@ -101,7 +100,6 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
         "gres_lines": gres_lines(gres, detect, host in with_gpus),
         "detect": detect,
         "gpus": host in with_gpus,
-        "less": less,
     }
 
 
@@ -110,13 +108,12 @@ def slurm_nodes(
     memory_percent: int = 95,
     port: int = 6818,
     with_gpus: t.Container[str] = (),
-    detected: t.Mapping[str, str] | None = None,
 ) -> list[dict[str, t.Any]]:
     """Turn variables and facts of hosts into nodes; raise AnsibleFilterError for what Slurm would refuse or misread.
 
     Source of the syntax: slurm.conf(5) and gres.conf(5) of Slurm 24.11.
     """
-    nodes = [_node(variables, memory_percent, port, with_gpus, detected or {}) for variables in hosts]
+    nodes = [_node(variables, memory_percent, port, with_gpus) for variables in hosts]
     for key, remedy in (
         ("NodeName", "slurm_compute_node_name"),
         ("NodeHostname", "the machine's own name (hostnamectl)"),

@@ -12,8 +12,6 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.hyperscaler.images.plugins.filter.mig_gres import mig_gres
-from ansible_collections.hyperscaler.images.plugins.filter.slurm_nodes import slurm_nodes
 from ansible_collections.hyperscaler.images.plugins.module_utils._gpu_models import model_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._mig import document, layout_from
 
@@ -269,21 +267,6 @@ def test_one_sick_gpu_does_not_stop_the_others(machine: Machine, row: str) -> No
     assert [len(one["instances"]) for one in machine.gpus()] == [4, 0, 4]
     assert machine.differences() == problem.splitlines()
     assert sum(machine.slurm().values()) == 8
-
-
-def test_slurm_gets_the_count_of_what_works(machine: Machine) -> None:
-    """The names that this program and slurmd print are the same, and slurm.conf follows them."""
-    machine.has(gpu(), gpu(sick="1, 0x233510DE, [GPU is lost], [GPU is lost], NVIDIA H200"), gpu())
-    machine.wants(BALANCED)
-    machine.apply_most()
-    counted = ",".join(f"gpu:{name}:{count}" for name, count in machine.slurm().items())
-    gres = mig_gres([BALANCED], {"h200": 3}, {"3g.71gb": "h200_3g.10gb"})
-    facts = {"hostname": "c1", "default_ipv4": {"address": "10.0.0.1"}, "memtotal_mb": 1000, "processor_vcpus": 1, "processor_count": 1}
-    host = {"inventory_hostname": "n1", "ansible_facts": {**facts, "processor_cores": 1, "processor_threads_per_core": 1}, "slurm_compute_gres": gres}
-    assert [item["count"] for item in gres] == [3, 3, 6]
-    (node,) = slurm_nodes([host], with_gpus=["n1"], detected={"n1": f"Found {counted},gpu:1 with Autodetect=nvml"})
-    assert node["line"]["Gres"] == ",".join(f"gpu:{item['type']}:{item['count'] * 2 // 3}" for item in gres)
-    assert sum(int(part.rpartition(":")[2]) for part in node["line"]["Gres"].split(",")) == sum(machine.slurm().values())
 
 
 def test_a_sick_gpu_that_the_layout_is_not_about_is_no_problem(machine: Machine) -> None:

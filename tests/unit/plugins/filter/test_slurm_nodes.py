@@ -108,69 +108,6 @@ def test_detected_gpus_and_mig_instances() -> None:
     assert node["gres_lines"] == ["AutoDetect=off"]
 
 
-def found(resources: str, by: str = "nvml") -> dict[str, str]:
-    """What slurmd -C prints of the GPUs of a node."""
-    line = f"Found {resources} with Autodetect={by} (Substring of gpu name may be used instead)"
-    return {"node01": f"NodeName=c1 CPUs=32 RealMemory=65536 Gres={resources}\n{line}\nUpTime=0-00:01:00\n"}
-
-
-@pytest.mark.parametrize(
-    ("gres", "resources", "expected", "less"),
-    [
-        # A GPU that the library cannot open has no type: it is found, and counts nothing.
-        ([{"type": "h100", "count": 4}], "gpu:nvidia_h100_80gb_hbm3:3,gpu:1", "gpu:h100:3", ["3 of 4 gpu:h100"]),
-        ([{"count": 4}], "gpu:nvidia_h100_80gb_hbm3:3,gpu:1", "gpu:3", ["3 of 4 gpu"]),
-        ([{"type": "H100", "count": 2}], "gpu:nvidia_h100_80gb_hbm3:1", "gpu:H100:1", ["1 of 2 gpu:H100"]),
-        (
-            [{"type": "h200_1g.16gb", "count": 4}, {"type": "h200_3g.71gb", "count": 2}, {"type": "a100", "count": 1}],
-            "gpu:nvidia_h200_1g.16gb:2,gpu:nvidia_h200_3g.71gb:1,gpu:nvidia_a100-sxm4-40gb:1",
-            "gpu:h200_1g.16gb:2,gpu:h200_3g.71gb:1,gpu:a100:1",
-            ["2 of 4 gpu:h200_1g.16gb", "1 of 2 gpu:h200_3g.71gb"],
-        ),
-        # One that could not be divided is whole, and was not promised.
-        (
-            [{"type": "a100_1g.5gb", "count": 7}, {"type": "l40s", "count": 1}],
-            "gpu:nvidia_a100-sxm4-40gb:1,gpu:nvidia_l40s:1",
-            "gpu:l40s:1",
-            ["0 of 7 gpu:a100_1g.5gb"],
-        ),
-        # The longest type is served first, wherever it stands.
-        ([{"type": "a100", "count": 1}, {"type": "a100_1g.5gb", "count": 7}], "gpu:nvidia_a100_1g.5gb:7", "gpu:a100_1g.5gb:7", ["0 of 1 gpu:a100"]),
-        ([{"type": "h100", "count": 1}, {"type": "h100", "count": 1}], "gpu:nvidia_h100_pcie:1", "gpu:h100:1", ["0 of 1 gpu:h100"]),
-        # Each GPU keeps its share.
-        (
-            [{"type": "h100", "count": 4}, {"name": "shard", "count": 16}, {"name": "nic", "count": 2}],
-            "gpu:nvidia_h100:3",
-            "gpu:h100:3,shard:12,nic:2",
-            ["3 of 4 gpu:h100"],
-        ),
-        ([{"count": 2}, {"name": "mps", "count": 200, "devices": "/dev/nvidia[0-1]"}], "gpu:nvidia_l4:1", "gpu:1,mps:100", ["1 of 2 gpu"]),
-        # More than was promised, or nothing of it: the inventory says what is to be.
-        ([{"type": "h100", "count": 2}], "gpu:nvidia_h100:3", "gpu:h100:2", []),
-        ([{"type": "h100", "count": 4}], "gpu:nvidia_h200:4", "gpu:h100:4", []),
-        ([{"type": "h100", "count": 4}], "gpu:4", "gpu:h100:4", []),
-    ],
-)
-def test_a_sick_gpu_does_not_count(gres: list[dict[str, t.Any]], resources: str, expected: str, less: list[str]) -> None:
-    (node,) = slurm_nodes([host(slurm_compute_gres=gres)], with_gpus=["node01"], detected=found(resources))
-    assert (node["line"]["Gres"], node["less"]) == (expected, less)
-    assert node["gres_lines"][0] == "AutoDetect=nvml"
-    assert all("File=" not in line for line in node["gres_lines"])
-
-
-@pytest.mark.parametrize(("detect", "by"), [("nvidia", "nvml"), ("devices", "nvml"), ("fake", "nvml")])
-def test_only_what_detects_on_the_node_counts(detect: str, by: str) -> None:
-    gres = [{"count": 2, "devices": ["/dev/nvidia0", "/dev/nvidia1"]}]
-    (node,) = slurm_nodes([host(slurm_compute_gres=gres, slurm_compute_gres_detect=detect)], detected=found("gpu:nvidia_l4:1", by))
-    assert (node["line"]["Gres"], node["less"]) == ("gpu:2", [])
-
-
-def test_without_an_answer_of_slurmd_the_promise_stays() -> None:
-    for printed in ("", "NodeName=c1 CPUs=32\nUpTime=0-00:01:00\n"):
-        (node,) = slurm_nodes([host(slurm_compute_gres=[{"count": 2}])], detected={"node01": printed})
-        assert node["line"]["Gres"] == "gpu:2"
-
-
 def test_fake_devices_are_numbered_through() -> None:
     gres = [{"type": "fake", "count": 2}, {"type": "other", "count": 1}, {"name": "nic", "count": 1}]
     (node,) = slurm_nodes([host(slurm_compute_gres=gres, slurm_compute_gres_detect="fake")])

@@ -111,7 +111,7 @@ def test_allowed_findings_do_not_fail(run_module: ModuleRunner, inspection: Fake
 
 def test_an_unknown_rule_is_refused_before_anything_is_opened(run_module: ModuleRunner, inspection: FakeInspection) -> None:
     result = run_module(image_inspect.main, path="/srv/a.raw", allowed=[{"rule": "identity.nothing", "path": "*", "reason": "x"}])
-    assert result["msg"].startswith("Cannot allow identity.nothing at *: there is no such rule. Choose one of: identity.cloud_init, ")
+    assert result["msg"].startswith("Cannot allow identity.nothing at *: there is no such rule. Choose one of: identity.address, identity.cloud_init, ")
     assert inspection.calls == []
 
 
