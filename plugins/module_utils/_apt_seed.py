@@ -16,7 +16,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._open_files imp
 
 LOCAL = r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])"
 IN_ADDRESS = re.compile(rf"(?<=//)((?:[^/@\s]*@)?){LOCAL}(?=[:/\s]|$)")
-IN_NAME = re.compile(rf"::{LOCAL}$")
+IN_NAME = re.compile(rf"::{LOCAL}(?=::|$)")
 IN_CREDENTIALS = re.compile(rf"(\bmachine\s+(?:\w+://)?){LOCAL}(?=[:/\s]|$)")
 LINK = "/etc/apt/apt.conf.d/99hyperscaler-build"
 SETTINGS = ('DPkg::Options:: "--force-unsafe-io";', 'DPkg::Lock::Timeout "600";', 'Acquire::Retries "5";', 'Acquire::Languages "none";')

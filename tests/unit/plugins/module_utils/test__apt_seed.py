@@ -30,9 +30,12 @@ def test_the_loopback_interface_gets_the_address_of_the_build_host(value: str, e
 
 
 def test_names_of_settings_and_credentials_follow() -> None:
-    access = Access((("Acquire::http::Proxy::localhost", "DIRECT"),), "machine http://localhost:80/debian login a\nmachine localhost.example.org login b\n")
+    of_mirror = (("Acquire::https::localhost::SslCert", "/c.pem"), ("Acquire::https::localhost.example.org::SslCert", "/d.pem"))
+    access = Access(
+        (("Acquire::http::Proxy::localhost", "DIRECT"), *of_mirror), "machine http://localhost:80/debian login a\nmachine localhost.example.org login b\n"
+    )
     moved = seen_from("10.0.2.2", access)
-    assert moved.settings == (("Acquire::http::Proxy::10.0.2.2", "DIRECT"),)
+    assert moved.settings == (("Acquire::http::Proxy::10.0.2.2", "DIRECT"), ("Acquire::https::10.0.2.2::SslCert", "/c.pem"), of_mirror[1])
     assert moved.credentials == "machine http://10.0.2.2:80/debian login a\nmachine localhost.example.org login b\n"
 
 
