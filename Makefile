@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help images force build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures services bench clean
+.PHONY: help images force build init validate format compare test setup-images setup-packer setup-test lint units sanity collection integration molecule scenarios e2e failures sites bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-22s%s\n' "$$name" "$$text"; done
@@ -46,8 +46,9 @@ init validate format: setup-packer ## The same for packer init, packer validate 
 compare: setup-packer ## Build the images both ways and compare the results (IMAGES=cloud-base)
 	scripts/compare-backends '$(IMAGES)'
 
-test: setup-test ## Run every check below but the longer Molecule scenarios and the benchmark
-	@scripts/test integration e2e scenarios sanity lint units collection
+# sanity runs the unit tests, too.
+test: setup-test ## Run every check below but the longer Molecule scenarios, the longer proofs and the benchmark
+	@scripts/test integration e2e scenarios sanity lint collection
 
 lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
 	ruff check .
@@ -84,8 +85,8 @@ e2e: setup-test ## Build, seal, inspect, pack and boot a small image
 failures: setup-test ## Boot images with one defect each, and read what is said of it (SCENARIOS="no-network …")
 	scripts/test-failures $(SCENARIOS)
 
-services: setup-test ## Build an image with services of a site (mail, databases, NFS, iSCSI …), boot it and use each once
-	scripts/test-integration site_services
+sites: setup-test ## Longer proofs: services of a site (mail, databases, NFS, iSCSI …) in a booted image, and a mirror that asks for certificates
+	scripts/test-integration site_services tls_mirror
 
 bench: setup-test ## Measure builds, packing and downloads against plain tools (IMAGES=hpc-controller)
 	scripts/bench $(IMAGES)
