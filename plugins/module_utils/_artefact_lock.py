@@ -65,7 +65,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ImageError(f"Cannot use the lock file {path}: it is not JSON. Make it with the playbook lock.yml.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = str(error) if type(error) is ValueError else "it lacks what the playbook writes"
+        why = str(error) if isinstance(error, ValueError) else "it lacks what the playbook writes"
         raise ImageError(f"Cannot use the lock file {path}: {why}. Make it with the playbook lock.yml.") from error
 
 
