@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 CLOUD = "/etc/cloud/cloud.cfg.d/99-site.cfg"
 LINES = "/etc/tmpfiles.d/site.conf"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample ops@site"
-SHADOW = base64.b64encode(gzip.compress(b"ops:$6$abc$def:20000::::::\n")).decode()
+SHADOW = base64.b64encode(gzip.compress(b"ops:$6$abc$def:20000::::::\n", mtime=0)).decode()
 INNER = json.dumps(f"#cloud-config\nwrite_files: [{{path: /root/.ssh/authorized_keys2, content: '{KEY}'}}]\n")
 OPS = "lets ops become root without a password"
 HOLDER = "lets the holder of a key log in to every machine from this image."

@@ -277,7 +277,7 @@ def test_a_failing_write_is_explained(request_: PackRequest, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(CONTENT), "it is a gzip file, where a raw disk is expected. Unpack it with gunzip first."),
+        (gzip.compress(CONTENT, mtime=0), "it is a gzip file, where a raw disk is expected. Unpack it with gunzip first."),
         (CONTENT + b"conectix" + bytes(504), "it is a VHD file, where a raw disk is expected. Convert it with qemu-img convert -f vpc -O raw first."),
         (bytes(257) + b"ustar" + bytes(250), "it is a tar archive, as an OVA is, where a raw disk is expected."),
     ],

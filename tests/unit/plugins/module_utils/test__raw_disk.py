@@ -45,7 +45,7 @@ def zipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (gzip.compress(bytes(4096)), "a gzip file"),
+        (gzip.compress(bytes(4096), mtime=0), "a gzip file"),
         (lzma.compress(bytes(4096)), "an xz file"),
         (bz2.compress(bytes(4096)), "a bzip2 file"),
         (tar(bytes(4096)), "a tar archive, as an OVA is"),
