@@ -104,10 +104,7 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
 
 
 def slurm_nodes(
-    hosts: t.Iterable[t.Mapping[str, t.Any]],
-    memory_percent: int = 95,
-    port: int = 6818,
-    with_gpus: t.Container[str] = (),
+    hosts: t.Iterable[t.Mapping[str, t.Any]], memory_percent: int = 95, port: int = 6818, with_gpus: t.Container[str] = ()
 ) -> list[dict[str, t.Any]]:
     """Turn variables and facts of hosts into nodes; raise AnsibleFilterError for what Slurm would refuse or misread.
 

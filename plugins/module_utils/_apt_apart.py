@@ -9,9 +9,10 @@ import os
 import typing as t
 from pathlib import Path
 
+from ansible_collections.hyperscaler.images.plugins.module_utils._apt_access import HELPER
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command, CommandResult
 
-PROGRAMS = {"apt-get": "apt-get", "apt-cache": "apt-cache", "apt-helper": "/usr/lib/apt/apt-helper"}
+PROGRAMS = {"apt-get": "apt-get", "apt-cache": "apt-cache", "apt-helper": HELPER}
 
 
 class AptApart:

@@ -56,18 +56,18 @@ class Fetcher:
 
         Raises what ``offers`` raises. A lock counts for the source with its version.
         """
+        own, other = locked if locked and locked.version == source.version else None, source.otherwise
+        if locked and not own and other and locked.version == other.version:
+            return self.chosen(other, locked)
         try:
-            own = locked if locked and locked.version == source.version else None
-            if locked and not own and source.otherwise and locked.version == source.otherwise.version:
-                return self.chosen(source.otherwise, locked)
             return source, choose(self.offers(source, own), source.packages, source, self._architecture)
         except UnavailableError as error:
-            if own or not source.otherwise:
+            if own or not other:
                 raise
             try:
-                return self.chosen(source.otherwise, locked)
-            except UnavailableError as other:
-                raise UnavailableError(f"{error} {other}", **other.details) from error
+                return self.chosen(other, locked)
+            except UnavailableError as second:
+                raise UnavailableError(f"{error} {second}", **second.details) from error
 
     def offers(self, source: Source, locked: Locked | None) -> list[Offer]:
         """What a component can be installed from; raises UnavailableError when there is nothing to be had, IntegrityError when a digest is wrong."""

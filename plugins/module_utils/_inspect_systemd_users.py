@@ -12,10 +12,11 @@ import typing as t
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Subject
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub import CONFIG
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree
+from ansible_collections.hyperscaler.images.plugins.module_utils._written_files import CREDSTORES
 
 RECORDS = tuple(f"{folder}/*.user{kind}" for folder in ("/etc/userdb", "/usr/local/lib/userdb", "/usr/lib/userdb") for kind in ("", "-privileged"))
 HOMES = ("/var/lib/systemd/home/*.identity",)
-CREDSTORES = tuple(f"{folder}{kind}/*" for folder in ("/etc/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore") for kind in ("", ".encrypted"))
+STORED = tuple(f"{folder}{kind}/*" for folder in CREDSTORES for kind in ("", ".encrypted"))
 # What a credential of a name does.
 CREDENTIALS = (
     (re.compile(r"passwd\.(?:hashed|plaintext)-password\.(.+)"), "sets the password of {}"),
@@ -44,7 +45,7 @@ def records(tree: Tree) -> t.Iterator[tuple[str, str]]:
 
 def credentials(subject: Subject) -> t.Iterator[tuple[str, str]]:
     """The file and a sentence for each credential of systemd by which somebody can log in."""
-    given = [(entry.path, entry.path.rpartition("/")[2]) for entry in subject.tree.files(*CREDSTORES)]
+    given = [(entry.path, entry.path.rpartition("/")[2]) for entry in subject.tree.files(*STORED)]
     given += [(CONFIG, found.group(1)) for word in subject.kernel_arguments if (found := FROM_COMMAND_LINE.fullmatch(word))]
     for path, name in given:
         for pattern, what in (*CREDENTIALS, *([OUTSIDE] if path == CONFIG else ())):

@@ -174,8 +174,8 @@ class Keeper:
         listener.close()
         stack.callback(_end_child, self._entrance)
         # Only one mount of it can be written; some kernels let nobody but the root of the build host change the file system.
-        _namespace.make_writable(Path(f"/proc/{leader}/root{INTERFACES}"))
-        self._choices = Choices(Path(f"/proc/{leader}/root{folder}") for folder in copied_settings(self.plan.device))
+        _namespace.make_writable(Path(f"{self._root}{INTERFACES}"))
+        self._choices = Choices(Path(f"{self._root}{folder}") for folder in copied_settings(self.plan.device))
         self._control = self._listen(CONTROL, stack)
         self._join_host_name()
         self._place(ACTS).write_text("", encoding="utf-8")
