@@ -92,5 +92,5 @@ bench: setup-test ## Measure builds, packing and downloads against plain tools (
 	scripts/bench $(IMAGES)
 
 clean: ## Remove what tests and builds left; with IMAGES=cloud-base this image, too. Other images, caches and .venv stay
-	rm -rf .cache build/work .mypy_cache .ruff_cache .pytest_cache
 	$(if $(IMAGES),ansible-playbook playbooks/clean_images.yml --limit '$(IMAGES)' $(EXTRA))
+	rm -rf .cache build/work .mypy_cache .ruff_cache .pytest_cache
