@@ -48,7 +48,7 @@ compare: setup-packer ## Build the images both ways and compare the results (IMA
 
 # sanity runs the unit tests, too.
 test: setup-test ## Run every check below but the longer Molecule scenarios, the longer proofs and the benchmark
-	@scripts/test integration e2e scenarios sanity lint collection
+	@scripts/test e2e scenarios integration sanity lint collection
 
 lint: setup-test ## Formatting, types, YAML, Ansible rules, licences, change log, documentation
 	ruff check .
