@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: hyperscaler.images contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install the packages of a third-party component: fetched and verified on the controller, installed on the host, recorded there."""
+"""Install the packages of a third-party component: fetched, verified and locked on the controller, installed on the host, recorded there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, merge, source_from
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import read_lock
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import fetcher_from
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, is_setting, settings_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, lock_entry, read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock_file import lock_first_use
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Choice, Fetcher, Wish, fetcher_from
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Record, Settings, is_setting, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._project import project_lock
 
 DATA = Path(__file__).resolve().parents[2] / "playbooks" / "vars"
 APT = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "--allow-downgrades"]
@@ -53,25 +55,58 @@ class ActionModule(ActionBase):
 
     def _ensure(self, arguments: t.Mapping[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         component = arguments["component"]
-        settings = settings_from({key: self._templar.template(variables[key]) for key in variables if is_setting(key)}, DATA)
+        values = {key: self._templar.template(variables[key]) for key in variables if is_setting(key)}
+        settings = settings_from(values, project_lock(values, variables))
         catalogue = yaml.safe_load((DATA / "artefacts.yml").read_text(encoding="utf-8"))["artefact_catalogue"]
         if component not in catalogue and not arguments["source"] and component not in settings.sources:
             raise ImageError(
                 f"Cannot install {component}: it is in neither the catalogue nor artefact_sources. The catalogue has {', '.join(sorted(catalogue))}."
             )
         asked = {"packages": arguments["packages"]} if arguments["packages"] else {}
-        source = source_from(component, merge(catalogue.get(component, {}), settings.sources.get(component, {}), arguments["source"], asked))
+        described = merge(catalogue.get(component, {}), settings.sources.get(component, {}), arguments["source"])
+        source = source_from(component, merge(described, asked))
         fetcher = fetcher_from(settings, Policy(retries=settings.retries, connect_timeout=settings.connect_timeout))
+        wish = Wish(settings.policy == "strict", tuple(described.get("packages") or ()))
         before = self._record(component)
+        choice = None
         try:
-            used, chosen = fetcher.chosen(source, read_lock(Path(settings.lock)).get(component))
-            wanted = Record.of(used, chosen)
-            if before == wanted and self._is_installed(wanted):
-                return wanted.result(changed=False, needed=False)
-            files = [] if self._task.check_mode else [fetcher.bring(used, offer) for offer in chosen]
+            choice = fetcher.chosen(source, read_lock(Path(settings.lock)).get(component, {}), wish)
+            files = self._bring(fetcher, choice, before)
+            choice, files, lines = self._locked(fetcher, choice, files, wish, settings, before)
         except UnavailableError as error:
-            return self._without(before, source, settings.policy, error, variables)
-        return self._with(wanted, files, arguments["state"], variables)
+            promised = choice is not None and any(offer.locked for offer in choice.offers)
+            return self._without(before, source, settings.policy, error, variables, promised=promised)
+        wanted = Record.of(choice.source, choice.offers)
+        locked = {"locked": lines, "changed": True} if lines else {"locked": []}
+        if files is None:
+            return {**wanted.result(changed=False, needed=False), **locked}
+        return {**self._with(wanted, files, arguments["state"], variables), **locked}
+
+    def _bring(self, fetcher: Fetcher, choice: Choice, before: Record | None) -> list[Path] | None:
+        """The verified files of the packages; none in check mode, and None when the host has them installed."""
+        wanted = Record.of(choice.source, choice.offers)
+        if before == wanted and self._is_installed(wanted):
+            return None
+        return [] if self._task.check_mode else [fetcher.bring(choice.source, offer) for offer in choice.offers]
+
+    def _locked(
+        self, fetcher: Fetcher, choice: Choice, files: list[Path] | None, wish: Wish, settings: Settings, before: Record | None
+    ) -> tuple[Choice, list[Path] | None, list[str]]:
+        """Lock what is used for the first time, and say it. Where another build was quicker, what that one locked is taken."""
+        if not choice.fresh:
+            return choice, files, []
+        source, fresh = choice.source, lock_entry(choice.source.version, choice.fresh)
+        if not self._task.check_mode:
+            now = lock_first_use(Path(settings.lock), source.component, fresh)
+            again = fetcher.chosen(source, {source.version: now}, wish)
+            if Record.of(source, again.offers) != Record.of(source, choice.offers):
+                choice, files = again, self._bring(fetcher, again, before)
+            fresh = Locked(fresh.version, tuple(entry for entry in fresh.packages if entry in now.packages))
+        verb = "Would lock" if self._task.check_mode else "Locked"
+        lines = [f"{verb} {source.component} {source.version} in {settings.lock}: {line}" for line in fresh.lines()]
+        for line in lines:
+            self._display.display(line)
+        return choice, files, lines
 
     def _with(self, wanted: Record, files: t.Sequence[Path], state: str, variables: dict[str, t.Any]) -> dict[str, t.Any]:
         if state == "fetched" or self._task.check_mode:
@@ -80,18 +115,26 @@ class ActionModule(ActionBase):
         self._write(wanted, variables)
         return wanted.result(changed=True, needed=False)
 
-    def _without(self, before: Record | None, source: Source, policy: str, error: UnavailableError, variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Keep what is installed already; otherwise fail or go on without it, as the policy says."""
+    def _without(
+        self, before: Record | None, source: Source, policy: str, error: UnavailableError, variables: dict[str, t.Any], *, promised: bool
+    ) -> dict[str, t.Any]:
+        """Keep what is installed already; otherwise fail or go on without it, as the policy says. ``promised`` tells whether it is locked."""
         if before and before.state == "installed" and before.has(source.packages) and self._is_installed(before):
-            return before.result(changed=False, needed=False)
+            return {**before.result(changed=False, needed=False), "locked": []}
         if policy == "strict":
             raise ImageError(f"{error} artefact_policy is strict, so nothing is built without it.", **error.details) from error
+        if policy == "lock" and promised:
+            raise ImageError(
+                f"{error} It is locked, so nothing is built without it. Bring its server back, lock it again with ansible-playbook "
+                "hyperscaler.images.lock, or set artefact_policy to best_effort to go on without it.",
+                **error.details,
+            ) from error
         missing = Record(source.component, "missing", source.version, source.kind, str(error), ())
         changed = before != missing
         if changed and not self._task.check_mode:
             self._write(missing, variables)
         warning = f"{variables.get('inventory_hostname', 'the host')} is made without {source.component}: {error}"
-        return {**missing.result(changed=changed, needed=False), "warnings": [warning]}
+        return {**missing.result(changed=changed, needed=False), "locked": [], "warnings": [warning]}
 
     def _record(self, component: str) -> Record | None:
         read = self._low_level_execute_command(f"cat {shlex.quote(f'{RECORDS}/{component}.json')}", sudoable=True)

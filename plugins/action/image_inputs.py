@@ -17,9 +17,10 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, is_setting, settings_from
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_inputs import MANIFEST, answer
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths, locked_otherwise
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._image_sources import Host, sources_of
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._input_variables import own_variables
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._project import project_lock
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_reach import Reach, Reached, role_name
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._role_search import RoleSearch
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._scope import Scope, UnresolvedError, scope_of_role
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):
 
     def _judge(self, variables: dict[str, t.Any], manifest: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         scope = Scope(self._templar, variables)
-        settings = settings_from(_resolved(scope, [key for key in variables if is_setting(key)]), DATA)
+        values = _resolved(scope, [key for key in variables if is_setting(key)])
+        settings = settings_from(values, project_lock(values, variables))
         reached = self._reach(variables, [str(name) for name in manifest.get("inputs", {}).get("reached") or []])
         names = {role.path.name for role in reached.roles.values()}
         sources, guessed = sources_of(reached, read_role(COLLECTION / "roles" / "seal"), self._host(variables, scope), self._base, self._collection_folders())
@@ -72,14 +74,15 @@ class ActionModule(ActionBase):
         return self._with_components(result, manifest, settings)
 
     def _with_components(self, result: dict[str, t.Any], manifest: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
-        """An image that is up to date is stale all the same when something can be had now that it had to be made without."""
-        missing = [str(entry.get("component")) for entry in manifest.get("components") or [] if entry.get("state") == "missing"]
-        result = {**result, "missing": missing}
-        if result.get("failed") or result.get("stale") or not missing or self._task.args.get("rebuild", "auto") != "auto":
+        """An image that is up to date is stale all the same when the lock says otherwise, or something can be had that it had to be made without."""
+        components = [entry for entry in manifest.get("components") or [] if isinstance(entry, dict)]
+        missing = [str(entry.get("component")) for entry in components if entry.get("state") == "missing"]
+        result = {**result, "missing": missing, "artefact_lock": settings.lock}
+        if result.get("failed") or result.get("stale") or self._task.args.get("rebuild", "auto") != "auto":
             return result
-        found = can_be_had(missing, settings, DATA)
-        reason = ", ".join(f"{name} was missing and can be had now" for name in found)
-        return {**result, **answer(Path(str(self._task.args["output"])).name, reason)}
+        reasons = [f"what is locked of {name} changed" for name in locked_otherwise(components, settings, DATA)]
+        reasons += [f"{name} was missing and can be had now" for name in can_be_had(missing, settings, DATA)]
+        return {**result, **answer(Path(str(self._task.args["output"])).name, ", ".join(reasons))}
 
     def _reach(self, variables: dict[str, t.Any], recorded: t.Sequence[str]) -> Reached:
         extra = load_extra_vars(self._loader)

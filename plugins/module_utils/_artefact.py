@@ -91,7 +91,7 @@ class Offer:
     """A package that can be had.
 
     ``location`` is a URL or a path, ``file`` what the lock file calls it. ``trouble`` is why it cannot be used; then its package may be known
-    by name only.
+    by name only. ``locked`` tells whether the digest is that of the lock file.
     """
 
     package: Package
@@ -99,6 +99,7 @@ class Offer:
     location: str
     file: str
     trouble: str = ""
+    locked: bool = False
 
 
 def merge(catalogue: t.Mapping[str, t.Any], *overrides: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -187,7 +188,7 @@ def _is_of_release(package: Package, release: str) -> bool:
     return not release or any(fnmatch.fnmatchcase(version, release) for version in (package.release, package.version))
 
 
-def _newest(offers: t.Sequence[Offer], release: str, architecture: str) -> dict[str, Offer]:
+def newest_of(offers: t.Sequence[Offer], release: str, architecture: str) -> dict[str, Offer]:
     """The newest offer of each package. One that cannot be used and does not tell its version counts as the newest, so that nothing older takes its place."""
     newest: dict[str, Offer] = {}
     for offer in offers:
@@ -202,7 +203,7 @@ def _newest(offers: t.Sequence[Offer], release: str, architecture: str) -> dict[
 
 def choose(offers: t.Sequence[Offer], names: t.Sequence[str], source: Source, architecture: str) -> list[Offer]:
     """The newest of each named package, and what these need of the same source, sorted by name; raises ImageError when one is not offered."""
-    newest = _newest(offers, source.release, architecture)
+    newest = newest_of(offers, source.release, architecture)
     chosen: dict[str, Offer] = {}
     queue = [name.rstrip("?") for name in names if name.rstrip("?") in newest or not name.endswith("?")]
     while queue:

@@ -10,21 +10,28 @@ import json
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import SHA256, Offer, Source
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import SHA256, Offer
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_control import Package
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, IntegrityError
+from ansible_collections.hyperscaler.images.plugins.module_utils._transport import shown
 
-FORMAT = 1
+FORMAT = 2
+# What to do when a file is not the one that was locked.
+CHANGED = (
+    "The file was changed after it was locked. Find out why; when it is right, remove its entry from the lock file and lock it again with "
+    "ansible-playbook hyperscaler.images.lock"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class LockedPackage:
-    """A trusted package; ``file`` is its name, or its path below the address of a repository."""
+    """A trusted package; ``file`` is its name, or its path below the address of a repository, ``origin`` the address that it was first seen at."""
 
     package: Package
     sha256: str
     file: str
+    origin: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,32 +48,69 @@ class Locked:
     def require_same(self, package: Package, digest: str, origin: str) -> None:
         """Raise IntegrityError when a package is locked with another digest."""
         for entry in self.packages:
-            same = (entry.package.name, entry.package.version, entry.package.architecture) == (package.name, package.version, package.architecture)
-            if same and entry.sha256 != digest:
+            if _identity(entry.package) == _identity(package) and entry.sha256 != digest:
                 raise IntegrityError(
-                    f"Cannot use {origin}: {package.name} {package.version} has the sha256 {digest}, and the lock file says {entry.sha256}. The file was "
-                    "changed after it was locked. Find out why; when it is right, remove its entry from the lock file and run the playbook lock.yml.",
+                    f"Cannot use {origin}: {package.name} {package.version} has the sha256 {digest}, and the lock file says {entry.sha256}. {CHANGED}.",
                     expected=entry.sha256,
                     actual=digest,
                 )
 
+    def extended(self, more: Locked) -> Locked:
+        """This with the packages of another entry that are not among its own; raises IntegrityError when they disagree."""
+        for entry in more.packages:
+            self.require_same(entry.package, entry.sha256, entry.origin or entry.file)
+        own = {_identity(entry.package) for entry in self.packages}
+        added = [entry for entry in more.packages if _identity(entry.package) not in own]
+        return Locked(self.version, tuple(sorted((*self.packages, *added), key=lambda entry: _identity(entry.package))))
 
-def read_lock(path: Path) -> dict[str, Locked]:
-    """The content of a lock file by component, nothing when there is no file; raises ImageError for one that cannot be used."""
+    def lines(self) -> list[str]:
+        """What is trusted, a line for each package."""
+        return [
+            f"{entry.package.name} {entry.package.version} {entry.package.architecture} from {entry.origin or entry.file}, sha256 {entry.sha256}"
+            for entry in self.packages
+        ]
+
+
+# What is locked, by component and version of its source.
+Lock = dict[str, dict[str, Locked]]
+
+
+def _identity(package: Package) -> tuple[str, str, str]:
+    return package.name, package.version, package.architecture
+
+
+def read_lock(path: Path) -> Lock:
+    """The content of a lock file, nothing when there is no file; raises ImageError for one that cannot be used."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise ValueError(f"its format is {document['format']}, and {FORMAT} is known")
-        return {name: Locked(entry["version"], tuple(_package(item) for item in entry["packages"])) for name, entry in document["artefacts"].items()}
+        return parse_lock(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ImageError(f"Cannot read the lock file {path}: {error.strerror}. Correct artefact_lock.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ImageError(f"Cannot use the lock file {path}: it is not JSON. Make it with the playbook lock.yml.") from error
+    except UnicodeDecodeError as error:
+        raise _unusable(path, "it is not text") from error
+
+
+def parse_lock(text: str, path: Path) -> Lock:
+    """The content of a lock file from its text; ``path`` is named in errors."""
+    try:
+        document = json.loads(text)
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']}, and {FORMAT} is known")
+        return {
+            name: {version: Locked(version, tuple(_package(item) for item in packages)) for version, packages in versions.items()}
+            for name, versions in document["artefacts"].items()
+        }
+    except json.JSONDecodeError as error:
+        raise _unusable(path, f"it is not JSON (line {error.lineno})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = str(error) if isinstance(error, ValueError) else "it lacks what the playbook writes"
-        raise ImageError(f"Cannot use the lock file {path}: {why}. Make it with the playbook lock.yml.") from error
+        raise _unusable(path, str(error) if isinstance(error, ValueError) else "it lacks what belongs into it") from error
+
+
+def _unusable(path: Path, why: str) -> ImageError:
+    return ImageError(
+        f"Cannot use the lock file {path}: {why}. Restore it from a copy, or remove it and lock again with ansible-playbook hyperscaler.images.lock."
+    )
 
 
 def _package(entry: t.Mapping[str, t.Any]) -> LockedPackage:
@@ -75,36 +119,37 @@ def _package(entry: t.Mapping[str, t.Any]) -> LockedPackage:
     if entry["file"].startswith("/") or ".." in entry["file"].split("/"):
         raise ValueError(f"{entry['name']} has the file {entry['file']}")
     depends = tuple((name,) for name in entry["requires"])
-    return LockedPackage(Package(entry["name"], entry["version"], entry["architecture"], depends), entry["sha256"], entry["file"])
+    return LockedPackage(Package(entry["name"], entry["version"], entry["architecture"], depends), entry["sha256"], entry["file"], entry.get("origin", ""))
 
 
-def lock_entry(source: Source, offers: t.Sequence[Offer]) -> Locked:
-    """What is to be locked of a component: the offers, and of their dependencies those among them."""
+def lock_entry(version: str, offers: t.Sequence[Offer]) -> Locked:
+    """What is to be locked of a version of a component: the offers, and of their dependencies those among them."""
     names = {offer.package.name for offer in offers}
     packages = []
     for offer in offers:
         depends = tuple((name,) for alternatives in offer.package.depends for name in alternatives if name in names)
-        packages.append(LockedPackage(dataclasses.replace(offer.package, depends=depends), offer.sha256, offer.file))
-    return Locked(source.version, tuple(packages))
+        packages.append(LockedPackage(dataclasses.replace(offer.package, depends=depends), offer.sha256, offer.file, shown(offer.location)))
+    return Locked(version, tuple(packages))
 
 
-def lock_text(artefacts: t.Mapping[str, Locked]) -> str:
+def lock_text(lock: Lock) -> str:
     """The lock file as it is written: sorted, one value a line, so that a change reads well."""
     document = {
         name: {
-            "version": locked.version,
-            "packages": [
+            version: [
                 {
                     "name": entry.package.name,
                     "version": entry.package.version,
                     "architecture": entry.package.architecture,
                     "file": entry.file,
+                    "origin": entry.origin,
                     "sha256": entry.sha256,
                     "requires": sorted({alternatives[0] for alternatives in entry.package.depends}),
                 }
                 for entry in locked.packages
-            ],
+            ]
+            for version, locked in versions.items()
         }
-        for name, locked in artefacts.items()
+        for name, versions in lock.items()
     }
     return canonical_json({"format": FORMAT, "artefacts": document})

@@ -15,7 +15,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._artefact impor
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import canonical_json
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
 
-POLICIES = ("best_effort", "strict")
+POLICIES = ("lock", "best_effort", "strict")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,8 @@ def is_setting(name: str) -> bool:
     return name.startswith("artefact_") or name in ("base_image_mirror", "base_image_keyring")
 
 
-def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
-    """Read the variables that are settings; raises ImageError for one that cannot be used. ``data`` has the shipped lock file."""
+def settings_from(variables: t.Mapping[str, t.Any], lock: Path) -> Settings:
+    """Read the variables that are settings; raises ImageError for one that cannot be used. ``lock`` is the lock file of the project."""
     policy, sources = variables.get("artefact_policy", POLICIES[0]), variables.get("artefact_sources") or {}
     if policy not in POLICIES:
         raise ImageError(f"Cannot use artefact_policy {policy!r}: it must be one of {', '.join(POLICIES)}.")
@@ -106,7 +106,7 @@ def settings_from(variables: t.Mapping[str, t.Any], data: Path) -> Settings:
         raise ImageError("Cannot use artefact_retries or artefact_connect_timeout: both must be numbers. Correct them.") from error
     return Settings(
         policy,
-        str(variables.get("artefact_lock") or data / "artefacts.lock.json"),
+        str(lock),
         str(variables.get("artefact_cache") or Path.home() / ".cache" / "hyperscaler" / "artefacts"),
         sources,
         str(variables.get("artefact_architecture", "amd64")),

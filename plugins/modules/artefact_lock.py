@@ -13,7 +13,8 @@ description:
   - Asks the sources of third-party components for their packages, and writes names, versions and digests into a lock file.
   - Files on servers are read to learn their digests. Of signed repositories the signature is verified and the digests are taken from the index.
   - A package that is locked already and has another digest now is refused. Remove its entry when the change is right.
-  - Components that are not asked for, and those whose server cannot be reached, stay as they are.
+  - Components that are not asked for, those whose server cannot be reached, and other versions and architectures stay as they are.
+  - Builds that run at once lose nothing of the file, and it is never half written.
 requirements:
   - requests, for servers
   - gpgv, for repositories
@@ -30,9 +31,11 @@ attributes:
     support: full
 options:
   path:
-    description: The lock file. Its folder must exist.
+    description:
+      - The lock file. Its folder must exist.
+      - When it is not given, the variable C(artefact_lock) names it; without that it is C(artefacts.lock.json) beside the playbook, or in the folder that
+        Ansible was started in for a playbook of this collection.
     type: path
-    required: true
   catalogue:
     description: Where each component comes from, by name.
     type: dict
@@ -52,11 +55,11 @@ options:
     required: true
   policy:
     description:
-      - V(best_effort) warns when a server cannot be reached.
+      - V(lock) and V(best_effort) warn when a server cannot be reached.
       - V(strict) fails then, and writes nothing.
     type: str
-    choices: [best_effort, strict]
-    default: best_effort
+    choices: [lock, best_effort, strict]
+    default: lock
   architecture:
     description: The architecture of the packages, by Debian's name.
     type: str
@@ -102,11 +105,16 @@ unavailable:
   returned: success
   type: dict
   sample: {}
+path:
+  description: The lock file.
+  returned: success
+  type: str
+  sample: /home/me/site/artefacts.lock.json
 msg:
   description: What changed.
   returned: always
   type: str
-  sample: "Locked apptainer; artefacts.apptainer is new."
+  sample: "Locked apptainer in /home/me/site/artefacts.lock.json; the lock file changed."
 """
 
 import typing as t
@@ -115,20 +123,21 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hyperscaler.images.plugins.module_utils._apt_sources import KEYRING
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact import Source, UnavailableError, choose, merge, source_from
-from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Locked, lock_entry, lock_text, read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock import Lock, Locked, lock_entry, lock_text, read_lock
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_lock_file import update_lock
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_offer import Fetcher
+from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import POLICIES
 from ansible_collections.hyperscaler.images.plugins.module_utils._deb_suite import DebianSuites
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
 from ansible_collections.hyperscaler.images.plugins.module_utils._transport import Policy
 
 ARGUMENTS: dict[str, t.Any] = {
-    "path": {"type": "path", "required": True},
+    "path": {"type": "path"},
     "catalogue": {"type": "dict", "required": True},
     "sources": {"type": "dict", "default": {}},
     "components": {"type": "list", "elements": "str", "default": []},
     "cache": {"type": "path", "required": True},
-    "policy": {"type": "str", "choices": ["best_effort", "strict"], "default": "best_effort"},
+    "policy": {"type": "str", "choices": list(POLICIES), "default": POLICIES[0]},
     "architecture": {"type": "str", "default": "amd64"},
     "retries": {"type": "int", "default": 2},
     "debian_mirror": {"type": "str", "default": ""},
@@ -136,52 +145,68 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-def learn(fetcher: Fetcher, source: Source, architecture: str, before: Locked | None) -> Locked:
+def learn(fetcher: Fetcher, source: Source, architecture: str, before: t.Mapping[str, Locked]) -> Locked:
     """What a component offers now; raises IntegrityError when a locked package has another digest."""
     try:
         chosen = choose(fetcher.newest(source), source.packages, source, architecture)
     except UnavailableError:
-        if source.otherwise is None or (before and before.version != source.otherwise.version):
+        if source.otherwise is None or source.version in before:
             raise
         return learn(fetcher, source.otherwise, architecture, before)
+    known = before.get(source.version)
     for offer in chosen:
-        if before:
-            before.require_same(offer.package, offer.sha256, offer.location)
-    return lock_entry(source, chosen)
+        if known:
+            known.require_same(offer.package, offer.sha256, offer.location)
+    return lock_entry(source.version, chosen)
+
+
+def renewed(lock: Lock, learned: t.Mapping[str, Locked], architecture: str) -> Lock:
+    """The lock with what was learned in the place of the same versions, as far as it is for this architecture."""
+    changed = dict(lock)
+    for component, entry in learned.items():
+        versions = lock.get(component, {})
+        before = versions.get(entry.version, Locked(entry.version, ()))
+        known = {(old.package, old.sha256): old for old in before.packages}
+        # The address is that where a package was seen first.
+        packages = tuple(known.get((new.package, new.sha256), new) for new in entry.packages)
+        others = Locked(entry.version, tuple(old for old in before.packages if old.package.architecture not in (architecture, "all")))
+        changed[component] = {**versions, entry.version: Locked(entry.version, packages).extended(others)}
+    return changed
 
 
 def ensure(params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     """Bring the lock file up to date, or predict it."""
+    if not params["path"]:
+        raise ImageError("Cannot lock anything: there is no path. Name the lock file.")
     path = Path(params["path"])
     known = {**params["catalogue"], **params["sources"]}
     unknown = [component for component in params["components"] if component not in known]
     if unknown:
         raise ImageError(f"Cannot lock {', '.join(unknown)}: the catalogue has {', '.join(sorted(known)) or 'nothing'}. Correct the names.")
     before = read_lock(path)
-    after, unavailable = dict(before), {}
-    learned = []
+    learned: dict[str, Locked] = {}
+    unavailable = {}
     cache, architecture = Path(params["cache"]), params["architecture"]
     debian = DebianSuites(cache, params["debian_mirror"], Path(params["debian_keyring"]), architecture)
     fetcher = Fetcher(cache, Policy(retries=params["retries"], connect_timeout=10), debian, architecture)
     for component in sorted(params["components"] or known):
         try:
             source = source_from(component, merge(params["catalogue"].get(component, {}), params["sources"].get(component, {})))
-            after[component] = learn(fetcher, source, architecture, before.get(component))
-            learned.append(component)
+            learned[component] = learn(fetcher, source, architecture, before.get(component, {}))
         except UnavailableError as error:
             if params["policy"] == "strict":
                 raise
             unavailable[component] = str(error)
-    old, new = lock_text(before), lock_text(after)
+    old, new = lock_text(before), lock_text(renewed(before, learned, architecture))
     if old != new and not check_mode:
-        if not path.parent.is_dir():
-            raise ImageError(f"Cannot write the lock file {path}: its folder does not exist. Make it.")
-        write_atomic(path, new)
+        new = lock_text(update_lock(path, lambda lock: renewed(lock, learned, architecture)))
+    said = f"Locked {', '.join(sorted(learned))} in {path}" if learned else "Nothing could be locked"
     return {
         "changed": old != new,
-        "locked": {name: [f"{entry.package.name} {entry.package.version}" for entry in after[name].packages] for name in learned},
+        "path": str(path),
+        "locked": {name: [f"{entry.package.name} {entry.package.version}" for entry in found.packages] for name, found in learned.items()},
         "unavailable": unavailable,
-        "msg": f"{'Locked ' + ', '.join(learned) if learned else 'Nothing could be locked'}; {'the lock file changed' if old != new else 'nothing changed'}.",
+        "msg": f"{said}; {'the lock file changed' if old != new else 'nothing changed'}.",
         "diff": {"before": old, "after": new},
     }
 

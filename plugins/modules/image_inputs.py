@@ -106,6 +106,11 @@ missing:
   type: list
   elements: str
   sample: [beegfs]
+artefact_lock:
+  description: The lock file of third-party components that holds for the image.
+  returned: success
+  type: str
+  sample: /home/me/site/artefacts.lock.json
 digest:
   description: The sha256 of the document.
   returned: success

@@ -138,11 +138,11 @@ def test_unusable_settings(variables: dict[str, t.Any], says: str) -> None:
 
 
 def test_settings() -> None:
-    found = settings_from({}, Path("/data"))
-    assert (found.policy, found.lock, found.architecture) == ("best_effort", "/data/artefacts.lock.json", "amd64")
+    found = settings_from({}, Path("/data/lock.json"))
+    assert (found.policy, found.lock, found.architecture) == ("lock", "/data/lock.json", "amd64")
     assert (found.debian_mirror, found.debian_keyring) == ("", "/usr/share/keyrings/debian-archive-keyring.gpg")
     assert settings_from({"base_image_mirror": "http://m/debian"}, Path("/data")).debian_mirror == "http://m/debian"
-    assert settings_from({"artefact_lock": "/srv/lock.json"}, Path("/data")).lock == "/srv/lock.json"
+    assert settings_from({"artefact_policy": "best_effort"}, Path("/data")).policy == "best_effort"
 
 
 def test_an_unfit_package_matters_when_something_asks_for_it() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._artefact_record import Settings, settings_from
-from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths
+from ansible_collections.hyperscaler.images.plugins.plugin_utils._components import can_be_had, component_digests, component_paths, locked_otherwise
 from ansible_collections.hyperscaler.images.tests.unit.plugins.module_utils.deb_stand_in import write_deb
 
 CATALOGUE = """
@@ -27,7 +27,7 @@ artefact_catalogue:
     packages: [other]
     files: [{url: "%s/other.deb"}]
 """
-LOCK = """{"format": 1, "artefacts": {"tool": {"version": "1", "packages": [
+LOCK = """{"format": 2, "artefacts": {"tool": {"1": [
  {"name": "tool", "version": "1", "architecture": "amd64", "file": "tool_1_amd64.deb", "sha256": "%s", "requires": []}]}}}""" % ("0" * 64)
 
 
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def settings(data: Path, **more: t.Any) -> Settings:
-    return settings_from({"artefact_cache": str(data / "cache"), **more}, data)
+    return settings_from({"artefact_cache": str(data / "cache"), **more}, data / "artefacts.lock.json")
 
 
 def test_the_components_of_a_role_are_its_inputs(data: Path) -> None:
@@ -48,8 +48,43 @@ def test_the_components_of_a_role_are_its_inputs(data: Path) -> None:
     sources = {"tool": {"mirror": "https://mirror.example"}, "other": {"mirror": "https://mirror.example"}}
     mirrored = component_digests(settings(data, artefact_sources=sources), data, {"web"})
     (data / "artefacts.lock.json").write_text(LOCK, encoding="utf-8")
-    locked = component_digests(settings(data), data, {"web"})
-    assert len({tuple(found.values()) for found in (before, mirrored, locked)}) == 3
+    assert mirrored != before
+    # A lock that a build filled does not make its image stale.
+    assert component_digests(settings(data), data, {"web"}) == before
+
+
+def component(sha256: str, **more: t.Any) -> dict[str, t.Any]:
+    package = {"name": "tool", "version": "1", "architecture": "amd64", "sha256": sha256}
+    return {"component": "tool", "state": "installed", "version": "1", "source": "files", "packages": [package], **more}
+
+
+@pytest.mark.parametrize(
+    ("found", "changed"),
+    [
+        (component("0" * 64), []),
+        (component("1" * 64), ["tool"]),
+        (component("1" * 64, version="2"), []),
+        (component("1" * 64, source="path"), []),
+        (component("1" * 64, component="other"), []),
+        (component("", state="missing", packages=[]), []),
+        # The first choice was not locked when the image was made.
+        (component("1" * 64, version="sid", source="suite"), ["tool"]),
+    ],
+)
+def test_an_image_is_compared_with_the_lock(data: Path, found: dict[str, t.Any], changed: list[str]) -> None:
+    catalogue = (data / "artefacts.yml").read_text(encoding="utf-8")
+    described = 'tool_{version}_amd64.deb"}]\n    otherwise: {version: sid, suite: {name: sid, system: trixie}}'
+    (data / "artefacts.yml").write_text(catalogue.replace('tool_{version}_amd64.deb"}]', described), encoding="utf-8")
+    assert locked_otherwise([found], settings(data), data) == []
+    (data / "artefacts.lock.json").write_text(LOCK, encoding="utf-8")
+    assert locked_otherwise([found], settings(data), data) == changed
+
+
+def test_what_is_not_locked_can_be_had_where_its_server_is_there_unless_that_is_refused(data: Path) -> None:
+    (data / "server").mkdir()
+    (data / "server/tool_1_amd64.deb").write_bytes(b"x")
+    assert can_be_had(["tool"], settings(data), data) == ["tool"]
+    assert can_be_had(["tool"], settings(data, artefact_policy="strict"), data) == []
 
 
 def test_local_packages_of_a_component_are_its_inputs(data: Path) -> None:
