@@ -14,12 +14,13 @@ description:
   - A component comes from files on a server, from a signed package repository, from another suite of Debian, or from a local path.
     The catalogue C(playbooks/vars/artefacts.yml) of this collection says from where; the variable C(artefact_sources) says otherwise.
   - Packages are fetched and verified on the controller, so the host needs no access to the server.
-  - Files on servers need a SHA256. It stands in the lock file, which the playbook C(hyperscaler.images.lock) makes, or beside the address.
+  - What comes from a server and is not locked yet is locked at its first use, in the lock file of the project. Digest and address are shown.
   - A repository must be signed by the key whose fingerprint is pinned. When its packages are locked, exactly those are taken.
   - From another suite of Debian come the named packages, and what they need that the release of the host does not have; nothing else of it.
   - A digest or signature that disagrees always fails.
-  - When a server cannot be reached, or no digest is locked, the variable C(artefact_policy) decides. V(best_effort), the default, goes on without the
-    component and warns; V(strict) fails. What is installed already is kept.
+  - The variable C(artefact_policy) decides what happens otherwise. V(lock), the default, goes on without a component that is not locked and cannot be had,
+    warns, and fails when a locked one cannot be had. V(best_effort) goes on without both. V(strict) takes only what is locked, and fails without it.
+    What is installed already is kept while a server cannot be reached.
   - What was installed, or why it is missing, is recorded in C(/usr/local/share/hyperscaler/artefacts/) on the host.
   - Packages of the same source that a package depends on are installed with it. Others come from the package lists of the host.
 requirements:
@@ -97,6 +98,12 @@ available:
   returned: success
   type: bool
   sample: true
+locked:
+  description: What was locked at this first use, or would be, as sentences.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 needed:
   description: Whether packages are still to be installed, with O(state=fetched) or in check mode.
   returned: success

@@ -11,7 +11,15 @@ from pathlib import Path
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Log to a file."""
+    """Log to a file, and send who asks below /moved/ to the same path without it."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/moved"))
+            self.end_headers()
+        else:
+            super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
         with Path(sys.argv[3]).open("a", encoding="utf-8") as log:
