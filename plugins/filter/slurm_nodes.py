@@ -12,6 +12,7 @@ from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_gres imp
 from ansible_collections.hyperscaler.images.plugins.plugin_utils._slurm_values import merge, name_of, quoted, refuse, words_of
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
 # Other names of the same parameters, in lower case; slurm.conf(5).
 ALIASES = {"features": "feature", "procs": "cpus"}
 TOPOLOGY = ("Sockets", "CoresPerSocket", "ThreadsPerCore")
@@ -32,18 +33,34 @@ def _hardware(host: str, facts: t.Mapping[str, t.Any], memory_percent: int) -> d
 
 
 def _address(host: str, variables: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> str:
-    given = str(variables.get("slurm_compute_address") or "")
+    given = name_of(variables.get("slurm_compute_address") or "", f"the address of {host}")
     routes = [str((facts.get(family) or {}).get("address") or "") for family in ("default_ipv4", "default_ipv6")]
     # A link-local address says nothing without the name of an interface, which other machines do not know.
     address = (given or next((found for found in routes if found and not is_link_local(found)), "")).strip("[]")
     if not address:
         linked = f", and the address {''.join(routes)} holds on one link only" if any(routes) else ""
         refuse(host, f"it has no default route{linked}, so its address is not known", "Set slurm_compute_address for it")
-    if is_link_local(address):
-        refuse(host, f"{address} is an address that holds on one link only", "Set slurm_compute_address to one that the other machines reach")
-    if address.startswith("127.") or address in ("::1", "localhost"):
-        refuse(host, f"{address} is an address of the machine for itself", "Set slurm_compute_address to one that the other machines reach")
+    reason = _unfit(address)
+    if reason:
+        refuse(host, f"{address} {reason}", "Set slurm_compute_address to one that the other machines reach")
     return address
+
+
+def _unfit(address: str) -> str:
+    """Why other machines cannot reach an address, or nothing; a name is asked for later."""
+    if is_link_local(address):
+        return "is an address that holds on one link only"
+    try:
+        plain = ipaddress.ip_address(address)
+    except ValueError:
+        # A network, an address with a port, and a number that YAML made of 12:34 look like a name to Slurm.
+        if not HOST.fullmatch(address) or address.isdigit():
+            return "is no address and no name of a machine"
+        return "is an address of the machine for itself" if address.partition(".")[0] == "localhost" else ""
+    mapped = getattr(plain, "ipv4_mapped", None) or plain
+    if mapped.is_unspecified:
+        return "stands for all addresses of a machine"
+    return "is an address of the machine for itself" if mapped.is_loopback else ""
 
 
 def is_link_local(address: str) -> bool:
@@ -76,7 +93,9 @@ def _node(variables: t.Mapping[str, t.Any], memory_percent: int, port: int, with
     name = host.split(".", maxsplit=1)[0] if given is None or given == "" else name_of(given, f"the node of {host}")
     if not NAME.fullmatch(name):
         refuse(host, f"{name!r} is no name of a node", "Use letters, digits and hyphens in slurm_compute_node_name")
-    detect = str(variables.get("slurm_compute_gres_detect") or "nvml")
+    given_detect = variables.get("slurm_compute_gres_detect")
+    # YAML makes a boolean of off, which is a word of gres.conf.
+    detect = "nvml" if given_detect is None or given_detect == "" else "off" if given_detect is False else str(given_detect)
     gres = gres_of(host, variables.get("slurm_compute_gres"), detect)
     options = variables.get("slurm_compute_options") or {}
     if any(str(key).lower() == "nodename" for key in options):
