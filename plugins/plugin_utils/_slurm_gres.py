@@ -30,12 +30,16 @@ KEYS = ("name", "type", "count", "devices", "gres", "exact")
 
 @dataclasses.dataclass(frozen=True)
 class Gres:
-    """One resource of a node: ``count`` is text, because it may have a suffix; ``devices`` has a file for each unit, or for a share of them."""
+    """One resource of a node: ``count`` is text, because it may have a suffix; ``devices`` has a file for each unit, or for a share of them.
+
+    ``details`` are what gres.conf says of each device behind its file, with a blank before it; empty when there is nothing to say.
+    """
 
     name: str
     type: str
     count: str
     devices: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def node_text(self) -> str:
@@ -50,7 +54,8 @@ class Gres:
             return [f"{named} Count={self.count}"]
         # A share of a GPU has a count on each file; a unit is a file.
         each = f" Count={int(self.count) // len(self.devices)}" if self.name in SHARED else ""
-        return [f"{named}{each} {'MultipleFiles' if ',' in device else 'File'}={device}" for device in self.devices]
+        files = [f"{'MultipleFiles' if ',' in device else 'File'}={device}" for device in self.devices]
+        return [f"{named}{each} {file}{detail}" for file, detail in zip(files, self.details or ("",) * len(files))]
 
 
 def gres_of(host: str, entries: t.Any, detect: str) -> list[Gres]:
@@ -71,12 +76,13 @@ def gres_of(host: str, entries: t.Any, detect: str) -> list[Gres]:
 def gres_lines(found: t.Sequence[Gres], detect: str, with_gpus: bool) -> list[str]:
     """What gres.conf says of a node, but for its name: who finds the GPUs, and the lines of everything else.
 
-    A library is asked for GPUs only where there are some, because on other machines it only fills the log with errors.
+    A library is asked for GPUs only where there are some, because on other machines it only fills the log with errors. GPUs with files need no detection.
     """
     if not found:
         return []
-    detected = detect in DETECTED and with_gpus and any(gres.name == "gpu" for gres in found)
-    named = [line for gres in found if not (gres.name == "gpu" and detect in DETECTED) for line in gres.lines]
+    left = [gres for gres in found if gres.name == "gpu" and not gres.devices]
+    detected = detect in DETECTED and with_gpus and bool(left)
+    named = [line for gres in found if not (detect in DETECTED and gres in left) for line in gres.lines]
     return [f"AutoDetect={detect if detected else 'off'}", *named]
 
 
