@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 MISSING = re.compile(r"(?:NO_PUBKEY|Missing key) ([0-9A-F]{16,40})")
 FETCH = re.compile(r"Failed to fetch (?P<uri>\S+)\s+(?P<reason>.*)")
 UNREACHED = re.compile(r"(?:Could not connect to|Unable to connect to|Cannot initiate the connection to|connecting to) (?P<host>\[[^\]]+\]|[^\s:]+)")
+SOCKS = re.compile(r"SOCKS proxy (?P<proxy>\S+) (?:could not connect|didn't grant|reported)")
 UNRESOLVED = re.compile(r"(?:Could not resolve|Temporary failure resolving|Something wicked happened resolving) '(?P<host>[^':]+)")
 
 
@@ -36,19 +37,26 @@ NETWORK = "Check the network of the build host"
 SIGNED = "Check that the keyring of the build host knows the keys of this mirror, and that the mirror is the right one"
 # The first one whose pattern is found counts; {uri} is the mirror, {said} what was found.
 REFUSED = (
-    (r"\b407(?:  [A-Z]| Proxy)[\w ]*", "the proxy in front of {uri} asks for a user and a password ({said})", PROXY_LOGIN),
+    (r"\b407(?:  [A-Z]| Proxy| from proxy)[\w ]*", "the proxy in front of {uri} asks for a user and a password ({said})", PROXY_LOGIN),
     (r"Invalid response from proxy: HTTP/[\d.]+ \d+(?: \w+)*", "the proxy in front of {uri} refused to connect ({said})", PROXY_CHECK),
     (r"\b401(?:  [A-Z]| Unauthorized)[\w ]*", "{uri} asks for a user and a password ({said})", LOGIN),
     (r"\b403(?:  [A-Z]| Forbidden)[\w ]*", "access to {uri} is refused ({said})", f"{LOGIN}, or let the proxy allow it"),
     (r"\b404(?:  [A-Z]| Not Found)[\w ]*", "{uri} has no such file ({said})", "Check the address of the mirror, and that it has this release"),
     (
         r"[Cc]ertificate verification failed|certificate is NOT trusted|Could not handshake|Error in the certificate|Could not load (?:client )?certificate\w*"
-        r"|No system certificates available|Could not load client key",
+        r"|No system certificates available|Could not load client key"
+        # apt 3 uses OpenSSL.
+        r"|SSL connection failed: [^\[\n/]*|error:[0-9A-F]{8}:SSL routines:[^\[\n/]*|OpenSSL error: [^\[\n/]*",
         "the encrypted connection to {uri} failed ({said})",
         CERTIFICATES,
     ),
 )
 FAILED = (
+    (
+        r"Bad header line|Undetermined Error|Remote end closed connection|Redirection loop encountered|Empty reply",
+        "the server of {uri}, or a proxy in front of it, gave an answer that is none ({said})",
+        PROXY_CHECK,
+    ),
     (r"\b5\d\d  [A-Z][\w ]*", "the server of {uri}, or a proxy in front of it, failed ({said})", f"Try again later. {PROXY_CHECK}"),
     (r"NOSPLIT|does the network require authentication", "a page came instead of the package lists of {uri}, as from a login page of a network", PROXY_CHECK),
     (
@@ -112,6 +120,9 @@ def _mirror(line: str, output: str) -> str:
 def _unreached(output: str) -> Failure | None:
     """A server that does not answer: a proxy where it is not the one of the address that was to be fetched."""
     for line in output.splitlines():
+        socks = SOCKS.search(line)
+        if socks:
+            return Failure(f"the proxy {without_password(socks.group('proxy'))} in front of {_mirror(line, output)} cannot connect to it", PROXY_CHECK)
         found = UNREACHED.search(line) or UNRESOLVED.search(line)
         if not found:
             continue

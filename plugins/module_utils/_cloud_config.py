@@ -31,7 +31,10 @@ USER_DATA = frozenset({"user_data", "userdata", "userdata_raw", "vendor_data", "
 OPENING_COMMAND = re.compile(
     r"\bchpasswd\b|\|\s*(?:sudo\s+)?passwd\b|\bpasswd\s+(?:-[a-z]*[du]|--delete|--unlock|--stdin)\b|\bssh-import-id\b"
     r"|\busermod\b.*\s(?:-[a-zA-Z]*[pU]\b|--password\b|--unlock\b)|\buseradd\b.*\s(?:-[a-zA-Z]*p\b|--password\b)"
-    r"|(?:>>?|\b(?:tee|cp|mv|ln|install|curl|wget)\b[^|;&\n]*\s)\s*[\"']?[^\s\"'|;&>]*(?:authorized_keys|/etc/sudoers|/etc/g?shadow\b)"
+    r"|(?:>>?|\b(?:tee|cp|mv|ln|install|curl|wget)\b[^|;&\n]*\s|\bdd\b[^|;&\n]*\sof=)\s*[\"']?[^\s\"'|;&>]*(?:authorized_keys|/etc/sudoers|/etc/g?shadow\b)"
+    # What they write comes before the file, and is not shown.
+    r"|\b(?:sed|perl)\b(?=[^\n]*\s-[a-zA-Z]*i|[^\n]*\s--in-place)(?=[^\n]*(?:authorized_keys|/etc/sudoers|/etc/passwd\b|/etc/g?shadow\b))"
+    r"|\b(?:SUDO_EDITOR|VISUAL|EDITOR)=(?=[^\n]*\bvisudo\b)"
 )
 
 

@@ -12,6 +12,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils import _cloud_c
 from ansible_collections.hyperscaler.images.plugins.module_utils._cloud_config import CloudFile, read_files
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect import Finding, Group, Subject, error, warning
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub import CONFIG as GRUB_CONFIG
+from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, ini_values
 
 DATASOURCE_PINNED = warning(
     "cloud.datasource_pinned",
@@ -116,7 +117,17 @@ def _disabled(subject: Subject) -> str:
     if _identify(subject).get("policy", "").split(",")[0] == "disabled":
         return IDENTIFY
     masked = (entry for unit in UNITS for entry in tree.glob(f"/etc/systemd/system/{unit}"))
-    return next((entry.path for entry in masked if entry.is_link and tree.link_target(entry.path) == "/dev/null"), "")
+    found = next((entry.path for entry in masked if entry.is_link and tree.link_target(entry.path) == "/dev/null"), "")
+    return found or next((path for unit in UNITS for path in _not_enabled(tree, unit)), "")
+
+
+def _not_enabled(tree: Tree, unit: str) -> t.Iterator[str]:
+    """The unit of the package, where it says what wants it and no link has this done."""
+    path = f"/usr/lib/systemd/system/{unit}"
+    wanted = ini_values(tree.text(path)).get(("Install", "wantedby"), "").split()
+    folders = [f"{folder}/{target}.wants" for folder in ("/etc/systemd/system", "/usr/lib/systemd/system") for target in wanted]
+    if wanted and not any(tree.find(f"{folder}/{unit}") for folder in folders):
+        yield path
 
 
 def _identify(subject: Subject) -> dict[str, str]:

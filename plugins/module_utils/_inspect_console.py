@@ -14,15 +14,22 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_grub i
 from ansible_collections.hyperscaler.images.plugins.module_utils._inspect_tree import Tree, ini_values
 
 UNIT_FOLDERS = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-CONSOLES = tuple(f"{folder}/*getty*{kind}" for folder in UNIT_FOLDERS for kind in (".service", ".service.d/*.conf"))
+CONSOLES = tuple(f"{folder}/*{name}*{kind}" for folder in UNIT_FOLDERS for name in ("getty", "kmscon") for kind in (".service", ".service.d/*.conf"))
 RECOVERY = tuple(f"{folder}/{unit}.service{kind}" for folder in UNIT_FOLDERS for unit in ("rescue", "emergency") for kind in ("", ".d/*.conf"))
-COMMAND = re.compile(r"^ExecStart=[-@:+!|]*(\S*(?:getty|/(?:ba|da|z|k)?sh)(?:\s.*)?)$", re.MULTILINE)
+COMMAND = re.compile(r"^ExecStart=[-@:+!|]*(\S*(?:getty|kmscon|/login|/su|/runuser|/(?:ba|da|z|k)?sh)(?:\s.*)?)$", re.MULTILINE)
 SHELL = re.compile(r"(?:^|/)(?:ba|da|z|k)?sh$")
+LOGIN = re.compile(r"(?:^|[\s/])login\s(?:[^;&|]*\s)?-f\s*([\w$-]*)")
+BECOME = re.compile(r"(?:^|/)(?:su|runuser)$")
+# A script in the place of login that asks nobody.
+LOGIN_SCRIPT = re.compile(r"^[^#\n]*\blogin\s[^#\n]*-f\b|^[ \t]*(?:exec[ \t]+)?(?:\S*/)?(?:su|runuser|(?:ba|da|z|k)?sh)\b(?!.*\s-c\b)", re.MULTILINE)
 DEBUG_SHELL = ("/etc/systemd/system/*.wants/debug-shell.service", "/etc/systemd/system/*.requires/debug-shell.service")
 ENVIRONMENT = ("/etc/systemd/system.conf", "/etc/systemd/system.conf.d/*.conf")
 FORCED = re.compile(r"^(?:Default)?Environment=.*SYSTEMD_SULOGIN_FORCE=[\"']?(?:1|yes|true)|^ExecStart=\S*sulogin\b.*\s(?:-[a-z]*e\b|--force)", re.MULTILINE)
 # A shell that reads from a terminal or a connection; one with -c runs a command.
-OPEN_SHELL = re.compile(r"^ExecStart=[-@:+!|]*\S*/(?:ba|da|z|k)?sh(?:\s+-(?:i|l|-login))*\s*$", re.MULTILINE)
+OPEN_SHELL = re.compile(
+    r"^ExecStart=[-@:+!|]*\S*/(?:(?:ba|da|z|k)?sh(?:\s+-(?:i|l|-login))*|login\s(?:.*\s)?-f\b.*|(?:su|runuser)(?:\s+(?:-l?|--login|[a-z_][\w-]*))*)\s*$",
+    re.MULTILINE,
+)
 INPUT = re.compile(r"^(?:StandardInput=(?:tty|socket)|TTYPath=)", re.MULTILINE)
 DISPLAYS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("/etc/gdm3/daemon.conf", "/etc/gdm3/custom.conf", "/etc/gdm/custom.conf"), "daemon", "automaticloginenable", "automaticlogin"),
@@ -44,7 +51,7 @@ def autologins(tree: Tree) -> t.Iterator[tuple[str, str]]:
     """The file and the account of each console or screen that logs somebody in by itself."""
     for entry in tree.files(*CONSOLES):
         for command in COMMAND.findall(_effective(tree.text(entry.path))):
-            name = _autologin(command)
+            name = _autologin(tree, command)
             if name:
                 yield entry.path, name
     for patterns, section, switch, key in DISPLAYS:
@@ -61,14 +68,19 @@ def _effective(text: str) -> str:
     return "\n".join(line.strip() for line in joined.splitlines() if not line.lstrip().startswith(("#", ";")))
 
 
-def _autologin(command: str) -> str:
-    """Who a getty logs in without asking, or nothing."""
+def _autologin(tree: Tree, command: str) -> str:
+    """Who a getty, or what runs in its place, logs in without asking, or nothing."""
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
     if SHELL.search(words[0]):
         return "root"
+    forced = LOGIN.search(command)
+    if forced:
+        return forced.group(1) or "whoever is named"
+    if BECOME.search(words[0]):
+        return next((word for word in reversed(words[1:]) if not word.startswith("-")), "root") if "-c" not in words else ""
     found = re.search(r"\s(?:--autologin(?:=|\s+)|-a\s*)(?=[\w$%\"'\\])[\"']?([^\s\"']+)", command)
     if found:
         return found.group(1)
@@ -78,9 +90,15 @@ def _autologin(command: str) -> str:
         if "-f" in options.split():
             return "whoever is named"
         program = following if word in ("-l", "--login-program") else word.partition("=")[2] if word.startswith("--login-program=") else ""
-        if SHELL.search(program):
+        if SHELL.search(program) or (program and LOGIN_SCRIPT.search(_script(tree, program))):
             return "root"
     return ""
+
+
+def _script(tree: Tree, path: str) -> str:
+    """A script without its first line; nothing of a program."""
+    first, _newline, rest = tree.text(path).partition("\n")
+    return rest if first.startswith("#!") else ""
 
 
 def open_consoles(subject: Subject) -> t.Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ MAPPED = "/dev/mapper/"
 BUILD_DEVICES = re.compile(r"/dev/(loop|nbd|mapper/loop)\d")
 UNSTABLE_DEVICES = re.compile(r"/dev/([shv]d[a-z]|xvd[a-z]|nvme\d|mmcblk\d)")
 # Made by the kernel or by a unit on every machine.
-MADE_DEVICES = re.compile(r"/dev/(zram|ram|shm|pmem|fuse|mqueue|hugepages)")
+MADE_DEVICES = re.compile(r"/dev/(zram|ram|shm|fuse|mqueue|hugepages)")
 # Empty in an image, and filled by the boot.
 FILLED = ("/run/", "/var/run/", "/proc/", "/sys/", "/dev/shm/", "/tmp/")
 CRYPT_OPTIONAL = frozenset({"noauto", "nofail", "_netdev"})

@@ -92,6 +92,9 @@ CREDENTIAL_FILES = (
     ".ssh/id_*",
     ".apptainer/*.json",
     ".apptainer/remote.yaml",
+    ".vnc/passwd",
+    ".config/tigervnc/passwd",
+    ".config/rclone/rclone.conf",
 )
 
 
@@ -161,6 +164,12 @@ TEXTS = (
         ("/etc/*cred*", "/etc/samba/*cred*", "/etc/cifs*", "/root/.smbcredentials"),
         re.compile(r"^\s*password\s*=\s*\S", re.MULTILINE),
         "holds a password for another machine.",
+    ),
+    Text(
+        CREDENTIALS,
+        ("/etc/fstab", "/etc/auto.*", "/etc/auto.master.d/*", "/etc/systemd/system/*.mount", "/etc/systemd/system/*.automount"),
+        re.compile(r"(?:^|[,\s=])(?:pass(?:word2?)?|secret)=[^,\s]", re.MULTILINE),
+        "holds the password or key of a file server.",
     ),
     Text(
         CREDENTIALS,

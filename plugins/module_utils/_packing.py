@@ -108,7 +108,8 @@ class Packer:
     def _inspect_source(self) -> _qemu_img.DiskInfo:
         path = self.request.source
         if not path.is_file():
-            raise LayoutError(f"Cannot {self._attempt}: it is not a regular file. Give the path of a disk image file.")
+            what = "it is not a regular file" if path.exists() else "there is no such file"
+            raise LayoutError(f"Cannot {self._attempt}: {what}. Give the path of a disk image file.")
         for output in self.outputs.values():
             self._refuse_output(output)
         _qemu_img.refuse_in_use(path, self._attempt)

@@ -93,7 +93,11 @@ PINS: tuple[Pin, ...] = (
         ("etc/udev/rules.d/*", "usr/local/lib/udev/rules.d/*", "etc/iftab"),
         "names one network card by its address.",
         "Remove the line, or match network cards by their driver or place instead of the address of one card.",
-        content=_text(rf"^[^#\n]*(?:ATTRS?\{{address\}}==|\bmac\s+)\"?{MAC}|^[^#\n]*ENV\{{ID_NET_NAME_MAC\}}==\"en"),
+        content=_text(
+            # The address of an InfiniBand card ends with its own part, and its GUID is four groups.
+            rf"^[^#\n]*(?:ATTRS?\{{address\}}==\"?[^\"\n]*|\bmac\s+){MAC}|^[^#\n]*ENV\{{ID_NET_NAME_MAC\}}==\"en"
+            r"|^[^#\n]*ATTRS?\{(?:node|sys_image)_guid\}==\"[0-9a-fA-F]"
+        ),
     ),
     Pin(
         "DHCP identifier",

@@ -102,14 +102,16 @@ options:
       - V(kvm) uses the processor of the host, and is an error where that does not work.
       - V(tcg) emulates a processor, which works everywhere and is slow. When the module runs as root, such a guest is preferred to other processes, because
         systemd in the guest gives up on slow devices.
-      - V(auto) runs a probe guest to find out whether KVM works, and emulates otherwise.
+      - V(auto) runs probe guests to find out whether KVM works and is clearly quicker than emulation, and emulates otherwise. A guest that stands still under
+        a KVM that was chosen so is started once more, emulated, before the image is blamed. V(kvm) and V(tcg) are never replaced.
     type: str
     choices: [auto, kvm, tcg]
     default: auto
   accelerator_cache:
     description:
-      - A file that keeps the outcome of the probe until the next boot of the host or the next version of QEMU.
-      - The probe runs each time by default. It takes less than a second, or 5 seconds when KVM hangs.
+      - A file that keeps the outcome of the probe, or that a guest came up only when it was emulated.
+        O(hyperscaler.images.qemu_accelerator_info#module:cache) says for how long.
+      - The probe runs each time by default. It takes a few seconds.
     type: path
   ssh_port:
     description:
@@ -128,7 +130,7 @@ options:
   timeout:
     description:
       - How many seconds to wait for O(wait_for) under KVM.
-      - Six times as many when the guest is emulated.
+      - Six times as many when the guest is emulated, and more on a host that is slow or busy (RV(guest.patience)).
       - The wait ends at once when the guest ends or its console shows a failure from which it does not recover.
     type: int
     default: 180
@@ -157,7 +159,7 @@ options:
     type: int
   powerdown_timeout:
     description:
-      - How many seconds the guest may take to shut itself down when O(state=stopped). Six times as many when it is emulated.
+      - How many seconds the guest may take to shut itself down when O(state=stopped). It gets RV(guest.patience) times as many.
       - V(0) ends it at once.
     type: int
     default: 30
@@ -224,7 +226,11 @@ guest:
     reason:
       description: Why it runs in this way.
       type: str
-      sample: A probe guest ran 64-bit code under KVM in 0.3 s.
+      sample: 3 probe guests ran 64-bit code under KVM in 0.3 s or less, an emulated one took 1.1 s.
+    patience:
+      description: The factor by which time limits grow for this guest.
+      type: int
+      sample: 1
     boot_seconds:
       description: Seconds from the start of QEMU until O(wait_for) was seen for the first time; null when nothing was waited for.
       type: float
@@ -272,10 +278,11 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator import select
+from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator import Accelerator
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_boot import BootWait, wait_for_boot
+from ansible_collections.hyperscaler.images.plugins.module_utils._guest_fallback import boot_with_fallback
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_watch import playbook_pid, watch
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import SSH_HOST, GuestError, GuestFiles, GuestSettings, settings_from
@@ -315,7 +322,7 @@ def describe(settings: GuestSettings, record: GuestRecord | None) -> dict[str, t
     if record is None:
         return {}
     files = GuestFiles(settings.work_dir)
-    kept = {key: getattr(record, key) for key in ("ssh_port", "accelerator", "reason", "boot_seconds")}
+    kept = {key: getattr(record, key) for key in ("ssh_port", "accelerator", "reason", "patience", "boot_seconds")}
     paths = {"qmp_socket": str(files.qmp), "serial_log": str(settings.serial_log), "qemu_log": str(files.log)}
     return {"name": settings.name, "pid": record.process.pid, "ssh_host": SSH_HOST, **paths, **kept, "owner_pid": None}
 
@@ -357,10 +364,15 @@ def start(p: dict[str, t.Any], settings: GuestSettings, current: GuestRecord | N
     wait = BootWait(p["wait_for"], p["timeout"], p["ssh_user"] or "", Path(p["ssh_private_key"]) if p["ssh_private_key"] else None)
     cache = Path(p["accelerator_cache"]) if p["accelerator_cache"] else None
     owner = None
+
+    def boot(accelerator: Accelerator) -> GuestRecord:
+        nonlocal owner
+        started = start_guest(settings, accelerator)
+        owner = tie(p, files, started)
+        return wait_for_boot(settings, started, wait)
+
     try:
-        record = current if current is not None and running else start_guest(settings, select(settings.accelerator, cache=cache))
-        owner = None if running else tie(p, files, record)
-        record = wait_for_boot(settings, record, wait)
+        record = wait_for_boot(settings, current, wait) if current is not None and running else boot_with_fallback(settings, cache, boot)
     except BaseException:
         stop_guest(files, powerdown=0)
         raise

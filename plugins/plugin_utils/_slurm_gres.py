@@ -24,16 +24,22 @@ HYPHEN_BEFORE_PROFILE = re.compile(r"-[0-9]+g\.[0-9]+gb", re.IGNORECASE)
 # gres.conf(5), Count: the letters multiply by powers of 1024.
 COUNT = re.compile(r"(\d+)([KMGTP]?)", re.IGNORECASE)
 RANGE = re.compile(r"(.*)\[([0-9,-]+)\](.*)")
+# Those behind the first four are what the filter mig_gres returns beside them.
+KEYS = ("name", "type", "count", "devices", "gres", "exact")
 
 
 @dataclasses.dataclass(frozen=True)
 class Gres:
-    """One resource of a node: ``count`` is text, because it may have a suffix; ``devices`` has a file for each unit, or for a share of them."""
+    """One resource of a node: ``count`` is text, because it may have a suffix; ``devices`` has a file for each unit, or for a share of them.
+
+    ``details`` are what gres.conf says of each device behind its file, with a blank before it; empty when there is nothing to say.
+    """
 
     name: str
     type: str
     count: str
     devices: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def node_text(self) -> str:
@@ -48,7 +54,8 @@ class Gres:
             return [f"{named} Count={self.count}"]
         # A share of a GPU has a count on each file; a unit is a file.
         each = f" Count={int(self.count) // len(self.devices)}" if self.name in SHARED else ""
-        return [f"{named}{each} {'MultipleFiles' if ',' in device else 'File'}={device}" for device in self.devices]
+        files = [f"{'MultipleFiles' if ',' in device else 'File'}={device}" for device in self.devices]
+        return [f"{named}{each} {file}{detail}" for file, detail in zip(files, self.details or ("",) * len(files))]
 
 
 def gres_of(host: str, entries: t.Any, detect: str) -> list[Gres]:
@@ -62,22 +69,27 @@ def gres_of(host: str, entries: t.Any, detect: str) -> list[Gres]:
     for gres in found:
         if gres.name in SHARED:
             _check_share(host, gres, gpus, detect)
+    _check_twice(host, found)
     return _fake(found) if detect == "fake" else found
 
 
 def gres_lines(found: t.Sequence[Gres], detect: str, with_gpus: bool) -> list[str]:
     """What gres.conf says of a node, but for its name: who finds the GPUs, and the lines of everything else.
 
-    A library is asked for GPUs only where there are some, because on other machines it only fills the log with errors.
+    A library is asked for GPUs only where there are some, because on other machines it only fills the log with errors. GPUs with files need no detection.
     """
     if not found:
         return []
-    detected = detect in DETECTED and with_gpus and any(gres.name == "gpu" for gres in found)
-    named = [line for gres in found if not (gres.name == "gpu" and detect in DETECTED) for line in gres.lines]
+    left = [gres for gres in found if gres.name == "gpu" and not gres.devices]
+    detected = detect in DETECTED and with_gpus and bool(left)
+    named = [line for gres in found if not (detect in DETECTED and gres in left) for line in gres.lines]
     return [f"AutoDetect={detect if detected else 'off'}", *named]
 
 
 def _entry(host: str, entry: Mapping[str, t.Any], detect: str) -> Gres:
+    strange = [str(key) for key in entry if key not in KEYS]
+    if strange:
+        refuse(host, f"an entry of slurm_compute_gres has {', '.join(strange)}", f"It may have {', '.join(KEYS[:4])}, in lower case")
     name, kind = entry.get("name") or "gpu", entry.get("type")
     if not isinstance(name, str) or not WORD.fullmatch(name):
         refuse(host, f"{name!r} is no name of a resource", "Use lower-case letters, digits and underscores")
@@ -154,6 +166,15 @@ def _check_share(host: str, gres: Gres, gpus: t.Sequence[Gres], detect: str) -> 
         refuse(host, f"{gres.count} of the resource {gres.name} do not spread evenly over {total} GPUs", "Choose a multiple, or name devices for it")
     if gres.devices and (not gres.count.isdigit() or int(gres.count) % len(gres.devices)):
         refuse(host, f"{gres.count} of the resource {gres.name} do not spread evenly over {len(gres.devices)} devices", "Choose a multiple, or name no devices")
+
+
+def _check_twice(host: str, found: t.Sequence[Gres]) -> None:
+    """A file is one unit of one resource: Slurm would give it to two jobs. Shares lie on the files of GPUs, each once."""
+    for kept in ({gres.name for gres in found} - set(SHARED), *({name} for name in SHARED)):
+        files = [device for gres in found if gres.name in kept for device in gres.devices]
+        twice = sorted({device for device in files if files.count(device) > 1})
+        if twice:
+            refuse(host, f"the devices of its resources name {', '.join(twice)} more than once", "Name each file once")
 
 
 def _fake(found: t.Iterable[Gres]) -> list[Gres]:

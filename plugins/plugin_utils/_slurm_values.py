@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ SMALLEST_SEXAGESIMAL = 60
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 # Lines that a file may have several times: slurm.conf(5).
 REPEATED = frozenset({"downnodes", "nodeset", "include", "nodename", "partitionname"})
+# Parameters of which a list is a line for each member, because Slurm does not part their values at commas.
+LINES = frozenset({"slurmctldhost", "prolog", "epilog", "prologslurmctld", "epilogslurmctld"})
 # Of the words that YAML takes for false, the one that slurm.conf(5) has for a parameter; all others have NO.
 OFF = frozenset({"preemptmode", "autodetect"})
 
@@ -37,6 +40,8 @@ def refuse(what: str, why: str, remedy: str) -> t.NoReturn:
 
 def seconds_of(value: t.Any, what: str) -> int | None:
     """How long a limit in a form of slurm.conf is, in seconds, and None for no limit; raises AnsibleFilterError for anything else."""
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse(what, f"YAML makes the number {value} of what is written", "Write INFINITE for no limit")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if isinstance(value, float) or value >= SMALLEST_SEXAGESIMAL:
             _refuse_number(value, what)
@@ -131,11 +136,13 @@ def _mapping_of(options: t.Any, what: str) -> Mapping[t.Any, t.Any]:
 
 
 def repeated(options: t.Any, what: str) -> tuple[list[str], dict[t.Any, t.Any]]:
-    """The lines of options that slurm.conf(5) has several times, each with parameters of its own, and the other options."""
+    """The lines of options that slurm.conf(5) has several times, and the other options. Null stands for those that take the place of the role's."""
     lines: list[str] = []
     rest: dict[t.Any, t.Any] = {}
     for key, value in _mapping_of(options, what).items():
-        if str(key).lower() not in REPEATED:
+        if str(key).lower() in LINES and isinstance(value, (list, tuple)):
+            rest[key] = None
+        elif str(key).lower() not in REPEATED:
             rest[key] = value
             continue
         members = value if isinstance(value, (list, tuple)) else [value]

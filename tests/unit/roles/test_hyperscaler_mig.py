@@ -439,6 +439,12 @@ def test_strange_list_of_gpus_is_refused(machine: Machine) -> None:
         mig.Smi(str(machine.smi)).gpus()
 
 
+def test_a_list_without_a_word_is_told_so(machine: Machine) -> None:
+    machine.has()
+    with pytest.raises(mig.MigError, match="nvidia-smi printed nothing"):
+        mig.Smi(str(machine.smi)).gpus()
+
+
 def test_types_of_slurm(machine: Machine) -> None:
     one = gpu("a100-40gb", mode="Enabled", instances=[["3g.20gb", 1, 4], ["1g.5gb", 2, 0], ["1g.5gb", 3, 1]], computes=[1, 2, 3])
     machine.has(one, gpu("a100-40gb"))

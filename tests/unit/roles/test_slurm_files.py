@@ -149,6 +149,21 @@ def test_a_cluster_with_ipv4_tells_no_link_local_address() -> None:
     assert render("default/slurmd", facts=zeroconf, role="slurm_compute") == ['SLURMD_OPTIONS="--conf-server [2001:db8::1]:6817"']
 
 
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        *((name, True) for name in ("192.0.2.9", "[2001:db8::9]", "head.example.org", "fd00::9", "localhouse")),
+        *((name, False) for name in ("127.0.1.1", "::1", "::", "0.0.0.0", "::ffff:127.0.0.1", "localhost.localdomain", "localhost")),
+        *((name, False) for name in ("2001:db8::9/64", "192.0.2.9/24", "192.0.2.9:6817", "head:6817", "fe80::1%eth0", "169.254.0.1", "head1,head2")),
+    ],
+)
+def test_addresses_at_which_nodes_reach_a_controller(address: str, reached: bool) -> None:
+    tasks = yaml.safe_load((ROLES / "slurm_controller/tasks/configure_check.yml").read_text(encoding="utf-8"))
+    (conditions,) = [task["ansible.builtin.assert"]["that"] for task in tasks if "an address" in task["name"]]
+    expressions = templar("slurm_controller", {"slurm_controller_address": address}, {}, IPV4)
+    assert all(expressions.evaluate_conditional(trust_as_template(condition)) for condition in conditions) is reached
+
+
 def test_given_controllers_with_addresses_of_ipv6_are_in_brackets() -> None:
     servers = "slurm_compute_conf_servers: ['2001:db8::9', '[2001:db8::8]:6800', 'head.example.org:6817', 192.0.2.7]"
     written = "[2001:db8::9],[2001:db8::8]:6800,head.example.org:6817,192.0.2.7"

@@ -223,6 +223,9 @@ build {
     user          = var.ssh_username
     use_proxy     = false
     extra_arguments = [
+      # Groups and hosts to which tasks are delegated.
+      "--inventory=${var.source_directory}/${var.image_name}.hosts.json",
+      "--limit=${var.image_name}",
       "--extra-vars=@${var.source_directory}/${var.image_name}.vars.json",
     ]
     # One connection for all tasks, and no copy of a module before it runs.

@@ -99,6 +99,12 @@ def test_link_local_addresses_are_not_told() -> None:
     assert node["line"]["NodeAddr"] == "2001:db8::2"
 
 
+@pytest.mark.parametrize("address", ["node01.example.org", "node_1", "10.0.0.5", "2001:DB8::5", "fd00::5"])
+def test_addresses_and_names_of_machines(address: str) -> None:
+    (node,) = slurm_nodes([host(slurm_compute_address=address)])
+    assert node["line"]["NodeAddr"] == address
+
+
 def test_detected_gpus_and_mig_instances() -> None:
     gres = [{"type": "a100-sxm4-40gb", "count": 1}, {"type": "a100_3g.20gb", "count": 2}]
     (node,) = slurm_nodes([host(slurm_compute_gres=gres)], with_gpus=["node01"])
@@ -145,6 +151,14 @@ def test_types_may_be_in_upper_case() -> None:
             "of the resource gpu it has 2 but names 1 devices",
         ),
         ([host(slurm_compute_gres_detect="guess")], "'guess', which is none of nvml, nvidia, devices, fake"),
+        ([host(slurm_compute_gres_detect=False)], "'off', which is none of nvml, nvidia, devices, fake"),
+        ([host(slurm_compute_address="2001:db8::5/64")], "2001:db8::5/64 is no address"),
+        ([host(slurm_compute_address="10.0.0.5:6818")], "10.0.0.5:6818 is no address"),
+        ([host(slurm_compute_address=754)], "754 is no address"),
+        ([host(slurm_compute_address="0.0.0.0")], "0.0.0.0 stands for all addresses"),
+        ([host(slurm_compute_address="::")], ":: stands for all addresses"),
+        ([host(slurm_compute_address="::ffff:127.0.0.1")], "address of the machine for itself"),
+        ([host(slurm_compute_address="localhost.localdomain")], "address of the machine for itself"),
         ([host(slurm_compute_node_name="-x")], "'-x' is no name of a node"),
         ([host(slurm_compute_node_name=False)], "the node of node01 to Slurm: its name is False, and YAML makes"),
         ([host(slurm_compute_node_name=True)], "its name is True"),

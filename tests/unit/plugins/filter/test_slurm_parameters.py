@@ -42,11 +42,21 @@ def changed(text: str) -> list[str]:
         (r"{MailProg: 'a\#b'}", [r"MailProg=a\#b"]),
         ("{DebugFlags: [Backfill, Gres]}", ["DebugFlags=Backfill,Gres"]),
         ("{DownNodes: [n1 State=DOWN Reason=fan, n2 State=FAIL]}", ["DownNodes=n1 State=DOWN Reason=fan", "DownNodes=n2 State=FAIL"]),
+        ("{Epilog: [/a, /b]}", ["Epilog=/a", "Epilog=/b"]),
+        ("{prolog: [/a]}", ["prolog=/a"]),
+        ("{EpilogSlurmctld: /a}", ["EpilogSlurmctld=/a"]),
         ("{DownNodes: n1 State=DOWN}", ["DownNodes=n1 State=DOWN"]),
     ],
 )
 def test_options(text: str, expected: list[str]) -> None:
     assert changed(text) == expected
+
+
+def test_a_list_of_controllers_takes_the_place_of_the_one() -> None:
+    ours = {"SlurmctldHost": "head(10.0.0.1)"}
+    given = {"SlurmctldHost": ["head(10.0.0.1)", "other(10.0.0.2)"]}
+    assert slurm_parameters(ours, given, "options") == ["SlurmctldHost=head(10.0.0.1)", "SlurmctldHost=other(10.0.0.2)"]
+    assert slurm_parameters(ours, {"slurmctldhost": []}, "options") == []
 
 
 def test_a_parameter_can_be_left_out() -> None:

@@ -71,6 +71,8 @@ def test_forms_of_time(limit: str, words: str) -> None:
         ("{name: a, max_time: 1:30.5}", "the number 90.5"),
         ("{name: a, max_time: 1:30:00}", 'Write "1:30:00" in quotes for 1 hour 30 minutes, or "5400" in quotes'),
         ("{name: a, max_time: 168:00:00}", 'Write "168:00:00" in quotes for 7 days'),
+        ("{name: a, max_time: .inf}", "YAML makes the number inf of what is written. Write INFINITE for no limit"),
+        ("{name: a, max_time: .nan}", "YAML makes the number nan of what is written"),
         ("{name: a, max_time: 0100}", "the number 64"),
         ('{name: a, max_time: "1h"}', "'1h' is no length of time"),
         ('{name: a, max_time: "1:00-0"}', "is no length of time"),

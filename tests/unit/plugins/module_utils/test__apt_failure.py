@@ -54,6 +54,31 @@ MIRROR = "http://m.example.org/debian"
             "CaInfo",
         ),
         (
+            f"{FETCH}SSL connection failed: error:0A000086:SSL routines::certificate verify failed / Success [IP: 192.0.2.1 443]{UNSIGNED}",
+            f"the encrypted connection to {MIRROR} failed (SSL connection failed: error:0A000086:SSL routines::certificate verify failed)",
+            "CaInfo",
+        ),
+        (
+            f"{FETCH}Received HTTP code 407 from proxy after CONNECT",
+            f"the proxy in front of {MIRROR} asks for a user and a password (407 from proxy after CONNECT)",
+            "Acquire::http::Proxy",
+        ),
+        (
+            f"{FETCH}SOCKS proxy socks5h://u:p@proxy.example.org:1080 could not connect to m.example.org (0.0.0.0:0) due to: connection refused (5)",
+            f"the proxy socks5h://proxy.example.org:1080 in front of {MIRROR} cannot connect to it",
+            "proxy",
+        ),
+        (
+            f"{FETCH}Bad header line [IP: 192.0.2.1 3128]",
+            f"the server of {MIRROR}, or a proxy in front of it, gave an answer that is none (Bad header line)",
+            "proxy",
+        ),
+        (
+            f"{FETCH}Error reading from server. Remote end closed connection [IP: 192.0.2.1 80]{UNSIGNED}",
+            f"the server of {MIRROR}, or a proxy in front of it, gave an answer that is none (Remote end closed connection)",
+            "proxy",
+        ),
+        (
             "W: GPG error: http://m.example.org/debian trixie InRelease: The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131" + UNSIGNED,
             f"{MIRROR} is signed with the key 6ED0E7B82643E131, which the keyring that its source names (Signed-By) does not have",
             "Give the keyring that has this key",

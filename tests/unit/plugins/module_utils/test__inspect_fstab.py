@@ -75,6 +75,7 @@ def test_lines_that_need_nothing_of_the_image(line: str, tmp_path: Path) -> None
         ("UUID=dead-beef none swap sw 0 0", "fstab.source"),
         ("/dev/vg0/data /data xfs defaults 0 2", "fstab.source"),
         ("/dev/mapper/data /data ext4 defaults 0 2", "fstab.source"),
+        ("/dev/pmem0 /data xfs dax 0 0", "fstab.source"),
         ("sdb1 /data ext4 defaults 0 2", "fstab.source"),
         ("PARTLABEL=data /data btrfs subvol=@data 0 0", "fstab.source"),
         ("/dev/disk/by-uuid/dead-beef /data ext4 defaults 0 2", "fstab.source"),

@@ -404,6 +404,13 @@ CASES = {
     "password of a maintenance account": Case(
         write("/etc/mysql/debian.cnf", "[client]\npassword = abc\n"), "secret.credentials", "/etc/mysql/debian.cnf", "maintenance account"
     ),
+    "password in fstab": Case(
+        append("/etc/fstab", "//files/share /share cifs username=ops,password=abc,_netdev 0 0\n"), "secret.credentials", "/etc/fstab", "of a file server"
+    ),
+    "key of Ceph in fstab": Case(
+        append("/etc/fstab", "mon1:/ /ceph ceph name=admin,secret=AQB1==,_netdev 0 0\n"), "secret.credentials", "/etc/fstab", "of a file server"
+    ),
+    "password of a screen": Case(write("/root/.vnc/passwd", "abcdefgh"), "secret.credentials", "/root/.vnc/passwd", "holds credentials"),
     "grafana": Case(
         write("/etc/grafana/grafana.ini", "app_mode = production\n[security]\n;admin_password = x\n"),
         "secret.grafana",
@@ -459,6 +466,15 @@ CASES = {
         several(write("/usr/bin/cloud-init"), link("/etc/systemd/system/cloud-init-local.service", "/dev/null")),
         "cloud.disabled",
         "/etc/systemd/system/cloud-init-local.service",
+        "no user data",
+    ),
+    "cloud-init that is not enabled": Case(
+        several(
+            write("/usr/bin/cloud-init"),
+            write("/usr/lib/systemd/system/cloud-init-local.service", "[Service]\nType=oneshot\n[Install]\nWantedBy=cloud-init.target\n"),
+        ),
+        "cloud.disabled",
+        "/usr/lib/systemd/system/cloud-init-local.service",
         "no user data",
     ),
     "cloud-init switched off for the detection": Case(
@@ -655,6 +671,24 @@ CASES = {
         write("/etc/udev/rules.d/10-lan.rules", 'SUBSYSTEM=="net", ATTR{address}=="52:54:00:12:34:56", NAME="lan0"\n'),
         "identity.udev",
         "/etc/udev/rules.d/10-lan.rules",
+        "one network card by its address",
+    ),
+    "InfiniBand card by address": Case(
+        write(
+            "/etc/udev/rules.d/60-ib.rules",
+            'SUBSYSTEM=="net", DRIVERS=="?*", ATTR{type}=="32", ATTR{address}=="?*00:02:c9:03:00:31:78:f2", NAME="mlx4_ib3"\n',
+        ),
+        "identity.udev",
+        "/etc/udev/rules.d/60-ib.rules",
+        "one network card by its address",
+    ),
+    "InfiniBand card by GUID": Case(
+        write(
+            "/etc/udev/rules.d/60-rdma.rules",
+            'SUBSYSTEM=="infiniband", ATTR{node_guid}=="0c42:a103:0065:bafe", PROGRAM="rdma_rename %k NAME_FIXED mlx5_0"\n',
+        ),
+        "identity.udev",
+        "/etc/udev/rules.d/60-rdma.rules",
         "one network card by its address",
     ),
     "disk by serial number": Case(
@@ -872,6 +906,12 @@ def test_what_is_made_again_or_waited_for_is_no_finding(breaks: tuple[Break, ...
     assert findings_of(image) == []
 
 
+def test_names_of_files_with_passwords_are_no_passwords(image: FakeImage) -> None:
+    image.append("/etc/fstab", "//files/share /share cifs credentials=/run/x,_netdev 0 0\nmon1:/ /ceph ceph name=a,secretfile=/run/y,_netdev 0 0\n")
+    image.append("/etc/fstab", "# //files/old /old cifs password=abc 0 0\n")
+    assert findings_of(image) == []
+
+
 @pytest.mark.parametrize("secret", ["!", "*", "!*", "!!", "!$y$j9T$abc$def"])
 def test_a_locked_account_without_a_key_is_no_way_in(secret: str, image: FakeImage) -> None:
     image.append("/etc/passwd", "ops:x:2222:2222::/home/ops:/bin/bash\nnew:x:2223:2223::/home/new:/bin/bash\n")
@@ -884,6 +924,10 @@ def test_a_locked_account_without_a_key_is_no_way_in(secret: str, image: FakeIma
     [
         (write("/etc/cloud/cloud.cfg.d/90_dpkg.cfg", f"datasource_list: {ALL_SOURCES}\n"),),
         (write("/etc/cloud/cloud.cfg.d/99-site.cfg", "datasource: {Ec2: {timeout: 5}}\n"),),
+        (
+            write("/usr/lib/systemd/system/cloud-init-local.service", "[Service]\nType=oneshot\n[Install]\nWantedBy=cloud-init.target\n"),
+            link("/etc/systemd/system/cloud-init.target.wants/cloud-init-local.service", "/usr/lib/systemd/system/cloud-init-local.service"),
+        ),
         (write("/etc/cloud/cloud.cfg.d/10-a.cfg", "datasource_list: [Ec2]\n"), write("/etc/cloud/cloud.cfg.d/20-b.cfg", f"datasource_list: {ALL_SOURCES}\n")),
     ],
 )

@@ -84,11 +84,16 @@ def test_a_link_to_keys_is_followed_inside_the_image(tmp_path: Path) -> None:
         ("getty@.service", "[Service]\nExecStart=-/sbin/agetty -o '-p -f \\\\u' %I\n", "whoever is named"),
         ("console-getty.service.d/a.conf", "[Service]\nExecStart=-/sbin/agetty -n -l /bin/bash console\n", "root"),
         ("getty@tty9.service", "[Service]\nExecStart=/bin/bash\n", "root"),
+        ("getty@tty1.service.d/a.conf", "[Service]\nExecStart=\nExecStart=-/bin/login -f root\n", "root"),
+        ("container-getty@.service.d/a.conf", "[Service]\nExecStart=-/usr/bin/login -p -f ops\n", "ops"),
+        ("console-getty.service.d/a.conf", "[Service]\nExecStart=/bin/su - kiosk\n", "kiosk"),
+        ("kmsconvt@.service", "[Service]\nExecStart=/usr/bin/kmscon --vt=%I --login -- /bin/login -f root\n", "root"),
+        ("serial-getty@ttyS0.service.d/a.conf", "[Service]\nExecStart=-/sbin/agetty -n -l /usr/local/sbin/enter ttyS0\n", "root"),
         ("autologin-getty.service", "[Service]\nExecStart=/sbin/agetty \\\n  --autologin root tty1\n", "root"),
     ],
 )
 def test_consoles_that_log_somebody_in(unit: str, text: str, who: str, tmp_path: Path) -> None:
-    image = tree(tmp_path, {f"etc/systemd/system/{unit}": text})
+    image = tree(tmp_path, {f"etc/systemd/system/{unit}": text, "usr/local/sbin/enter": "#!/bin/sh\nexec /bin/login -p -f root\n"})
     found = [finding for finding in check_ways_in(Subject(image)) if finding.rule == "secret.console"]
     assert [(finding.path, finding.message) for finding in found] == [(f"/etc/systemd/system/{unit}", f"logs {who} in at the console without a password.")]
 
@@ -105,6 +110,10 @@ def test_consoles_that_log_somebody_in(unit: str, text: str, who: str, tmp_path:
         ("etc/systemd/system/rescue.service.d/a.conf", "[Service]\nEnvironment=SYSTEMD_SULOGIN_FORCE=0\n"),
         ("etc/systemd/system/job.service", "[Service]\nExecStart=/bin/sh -c 'exec /usr/local/bin/job'\nStandardInput=tty\n"),
         ("etc/systemd/system/script.service", "[Service]\nExecStart=/bin/bash\n"),
+        ("etc/systemd/system/console-getty.service.d/a.conf", "[Service]\nExecStart=-/bin/login -p\n"),
+        ("etc/systemd/system/getty@tty1.service.d/b.conf", "[Service]\nExecStart=-/sbin/agetty -l /usr/bin/login -o '-p -- \\\\u' %I\n"),
+        ("etc/systemd/system/console-getty.service.d/b.conf", "[Service]\nExecStart=/usr/sbin/runuser -u kiosk -c /usr/bin/clock\n"),
+        ("etc/systemd/system/job2.service", "[Service]\nExecStart=/usr/sbin/runuser -u www -- /usr/bin/job\nStandardInput=tty\n"),
         ("etc/greetd/config.toml", '[default_session]\ncommand = "agreety"\nuser = "greeter"\n'),
         ("etc/credstore/mypassword", "x"),
         ("etc/credstore/passwd.shell.root", "/bin/bash"),
@@ -146,6 +155,9 @@ def test_consoles_that_ask(path: str, text: str, tmp_path: Path) -> None:
         ("etc/systemd/system/rescue.service.d/b.conf", "[Service]\nExecStart=\nExecStart=-/usr/sbin/sulogin --force\n", "secret.console"),
         ("etc/systemd/system.conf.d/b.conf", "[Manager]\nDefaultEnvironment=SYSTEMD_SULOGIN_FORCE=1\n", "secret.console"),
         ("etc/systemd/system/shell.service", "[Service]\nStandardInput=tty\nTTYPath=/dev/tty5\nExecStart=/bin/bash -l\n", "secret.console"),
+        ("etc/systemd/system/shell.service", "[Service]\nStandardInput=tty\nTTYPath=/dev/tty9\nExecStart=/sbin/runuser -l root\n", "secret.console"),
+        ("etc/systemd/system/shell.service", "[Service]\nStandardInput=tty-force\nExecStart=/bin/su - root\n", "secret.console"),
+        ("etc/systemd/system/shell.service", "[Service]\nStandardInput=socket\nExecStart=-/bin/login -f root\n", "secret.console"),
         ("etc/systemd/system/shell@.service", "[Service]\nStandardInput=socket\nExecStart=-/bin/sh -i\n", "secret.console"),
         ("etc/systemd/system/emergency.service.d/a.conf", '[Service]\nEnvironment="SYSTEMD_SULOGIN_FORCE=1"\n', "secret.console"),
         ("etc/systemd/system/sysinit.target.wants/debug-shell.service", "[Service]\n", "secret.console"),

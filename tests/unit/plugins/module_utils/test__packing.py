@@ -316,7 +316,7 @@ def test_the_file_behind_a_link_is_replaced(request_: PackRequest) -> None:
     ("changes", "text"),
     [
         ({"source": Path("/dev/null")}, r"^Cannot pack the disk image /dev/null: it is not a regular file\. Give the path of a disk image file\.$"),
-        ({"source": Path("/nowhere/disk.raw")}, r"^Cannot pack the disk image /nowhere/disk\.raw: it is not a regular file"),
+        ({"source": Path("/nowhere/disk.raw")}, r"^Cannot pack the disk image /nowhere/disk\.raw: there is no such file\. Give the path"),
         (
             {"destination": Path("/nowhere/a.qcow2")},
             r"^Cannot pack the disk image .* as /nowhere/a\.qcow2: the folder /nowhere does not exist\. Create it first\.$",

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _guest_fallback
 from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator import Accelerator
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -73,7 +74,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         ("watch", fake.watch),
     ):
         monkeypatch.setattr(qemu_guest, name, function)
-    monkeypatch.setattr(qemu_guest, "select", mock.Mock(return_value=ACCELERATOR))
+    monkeypatch.setattr(_guest_fallback, "select", mock.Mock(return_value=ACCELERATOR))
     return fake
 
 
@@ -109,6 +110,7 @@ def test_started(run: Run, host: FakeHost, tmp_path: Path) -> None:
         "qemu_log": str(tmp_path / "qemu.log"),
         "accelerator": "tcg",
         "reason": "Emulation (TCG) was asked for.",
+        "patience": 6,
         "boot_seconds": 41.5,
         "owner_pid": None,
     }
@@ -168,7 +170,7 @@ def test_a_failed_boot_ends_the_guest_and_keeps_the_diagnosis(run: Run, host: Fa
 
 
 def test_no_accelerator(run: Run, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_guest, "select", mock.Mock(side_effect=ToolError("QEMU is too old.", qemu_version="7.2")))
+    monkeypatch.setattr(_guest_fallback, "select", mock.Mock(side_effect=ToolError("QEMU is too old.", qemu_version="7.2")))
     result = run()
     assert (result["msg"], result["qemu_version"]) == ("QEMU is too old.", "7.2")
     assert host.started == []

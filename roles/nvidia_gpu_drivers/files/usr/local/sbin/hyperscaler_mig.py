@@ -173,8 +173,9 @@ class Smi:
             raise first
         if first.returncode not in (0, CORRUPTED_INFOROM):
             raise MigError(f"Cannot list the GPUs: {self.program} {ending(first)}.")
-        printed = next(iter(self.lost), "")
-        raise MigError(f"Cannot list the GPUs: {self.program} printed {printed!r}, which is not index, PCI id, two modes and name.")
+        if not self.lost:
+            raise MigError(f"Cannot list the GPUs: {self.program} printed nothing. Look for messages of the NVIDIA driver in the kernel's log.")
+        raise MigError(f"Cannot list the GPUs: {self.program} printed {self.lost[0]!r}, which is not index, PCI id, two modes and name.")
 
     def _list(self, *only: str) -> subprocess.CompletedProcess[str]:
         fields = "index,pci.device_id,mig.mode.current,mig.mode.pending,name"

@@ -1,0 +1,37 @@
+# SPDX-FileCopyrightText: hyperscaler.images contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the measurement of this host."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible_collections.hyperscaler.images.plugins.module_utils import _host_speed
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import REFERENCE_SECONDS, grown, measure, slowness
+
+
+@pytest.mark.parametrize(
+    ("load", "processors", "seconds", "expected"),
+    [
+        (0.2, 2, [REFERENCE_SECONDS / 3, REFERENCE_SECONDS / 3], 1.0),
+        # As many programs as processors.
+        (2.0, 2, [REFERENCE_SECONDS, REFERENCE_SECONDS], 1.0),
+        # Programs wait for a processor.
+        (5.0, 2, [REFERENCE_SECONDS, REFERENCE_SECONDS], 2.5),
+        # A slow processor.
+        (0.0, 8, [3 * REFERENCE_SECONDS, 3.5 * REFERENCE_SECONDS], 3.0),
+        # One interruption.
+        (0.0, 8, [9 * REFERENCE_SECONDS, REFERENCE_SECONDS], 1.0),
+    ],
+)
+def test_slowness(load: float, processors: int, seconds: list[float], expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    monkeypatch.setattr(_host_speed, "measure", iter(seconds).__next__)
+    assert slowness() == pytest.approx(expected)
+
+
+def test_this_host() -> None:
+    assert 0 < measure() < 60
+    assert grown(10) >= 10
