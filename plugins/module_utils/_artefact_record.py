@@ -115,3 +115,15 @@ def settings_from(variables: t.Mapping[str, t.Any], lock: Path) -> Settings:
         str(variables.get("artefact_debian_mirror") or variables.get("base_image_mirror") or ""),
         str(variables.get("base_image_keyring") or KEYRING),
     )
+
+
+def require_optional(policy: str, error: ImageError, *, promised: bool) -> None:
+    """Raise ImageError when nothing may be built without what cannot be had for the reason ``error``; ``promised`` tells whether it is locked."""
+    if policy == "strict":
+        raise ImageError(f"{error} artefact_policy is strict, so nothing is built without it.", **error.details) from error
+    if policy == "lock" and promised:
+        raise ImageError(
+            f"{error} It is locked, so nothing is built without it. Bring its server back, lock it again with ansible-playbook "
+            "hyperscaler.images.lock, or set artefact_policy to best_effort to go on without it.",
+            **error.details,
+        ) from error
