@@ -153,6 +153,14 @@ def test_task_files_are_short(role: Path) -> None:
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
 
 
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_no_task_replaces_a_variable_of_the_role(role: Path) -> None:
+    """What one entry point registers outlives it, and would take the place of the variable in the next one."""
+    own = {name for path in files(role, "vars/*.yml") for name in load(path) or {}}
+    registered = {str(mapping["register"]) for path in files(role, "tasks/**/*.yml") for mapping in walk(load(path) or []) if "register" in mapping}
+    assert own & registered == set()
+
+
 def test_every_file_names_its_licence() -> None:
     suffixes = {".py", ".yml", ".yaml", ".j2", ".md", ".sh", ".toml", ".cfg", ".service", ".conf"}
     skipped = re.compile(r"^(\.|build/|dist/|LICENSES/|CHANGELOG)|/fixtures/|changelogs/changelog\.yaml")
