@@ -34,7 +34,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One inventory, C({"all": {"hosts": …, "children": …}}).
+  description: 'One inventory, C({"all": {"hosts": …, "children": …}}).'
   type: list
   elements: dict
 """
