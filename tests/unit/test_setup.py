@@ -28,6 +28,8 @@ class Machine:
         (self.folder / "bin").mkdir()
         (self.folder / "os-release").write_text(DEBIAN_13, encoding="utf-8")
         self.memory(16 * GIB)
+        (self.folder / "loop-control").touch()
+        self.namespaces(15000)
         self.program("uname", "echo x86_64")
         self.program("id", 'case "$*" in -u) echo 0 ;; *) echo root ;; esac')
         self.program("df", f"echo Avail; echo {100 * GIB}M")
@@ -47,6 +49,9 @@ class Machine:
     def memory(self, megabytes: int) -> None:
         (self.folder / "meminfo").write_text(f"MemTotal:       {megabytes * 1024} kB\nMemFree: 1 kB\n", encoding="utf-8")
 
+    def namespaces(self, limit: int) -> None:
+        (self.folder / "namespaces").write_text(f"{limit}\n", encoding="utf-8")
+
     def release(self, text: str) -> None:
         (self.folder / "os-release").write_text(text, encoding="utf-8")
 
@@ -60,21 +65,27 @@ class Machine:
             "SETUP_OS_RELEASE": str(self.folder / "os-release"),
             "SETUP_KVM": str(self.folder / "kvm"),
             "SETUP_MEMINFO": str(self.folder / "meminfo"),
+            "SETUP_LOOP_CONTROL": str(self.folder / "loop-control"),
+            "SETUP_NAMESPACES": str(self.folder / "namespaces"),
         }
         return subprocess.run(
             [str(self.folder / "clone/scripts/setup"), *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
 
     def refusal(self, *arguments: str) -> str:
-        """The message, after making sure that nothing was changed."""
+        """The only message, after making sure that nothing was changed."""
+        (message,) = self.refusals(*arguments)
+        return message
+
+    def refusals(self, *arguments: str) -> list[str]:
+        """The messages, after making sure that nothing was changed."""
         result = self.set_up(*arguments)
         assert result.returncode == 1
         assert result.stdout == ""
-        assert len(result.stderr.splitlines()) == 1
         calls = (self.folder / "calls").read_text(encoding="utf-8").splitlines() if (self.folder / "calls").exists() else []
         assert [call for call in calls if call.split()[0] in ("apt-get", "pip") or "apt-get" in call] == []
         assert not (self.folder / "clone/.venv").exists()
-        return result.stderr.removeprefix("set-up: ").strip()
+        return [line.removeprefix("set-up: ").strip() for line in result.stderr.splitlines()]
 
 
 @pytest.fixture
@@ -174,6 +185,35 @@ def test_ubuntu_without_kvm_may_build_without_the_boot_proof(machine: Machine) -
     machine.release(UBUNTU)
     machine.program("apt-get", "exit 100")
     assert "apt-get update failed" in machine.set_up("images", "", "-e image_boot=false").stderr
+
+
+def test_no_loop_devices(machine: Machine) -> None:
+    (machine.folder / "loop-control").unlink()
+    assert machine.refusal("images").startswith("Cannot open images on this machine: it has no loop devices (/dev/loop-control).")
+
+
+def test_no_user_namespaces(machine: Machine) -> None:
+    machine.namespaces(0)
+    assert machine.refusal("images").startswith("Cannot open images on this machine: user namespaces are switched off.")
+
+
+def test_everything_that_is_wrong_is_told_at_once(machine: Machine) -> None:
+    machine.disk(8)
+    machine.memory(2000)
+    machine.release("ID=arch\n")
+    machine.namespaces(0)
+    machine.program("id", 'case "$*" in -u) echo 1000 ;; *) echo user ;; esac')
+    machine.program("sudo", "exit 1")
+    told = machine.refusals("images")
+    started = (
+        "Cannot build cloud-base ",
+        "Cannot set up this system ",
+        "Cannot build and boot images: ",
+        "Cannot open images ",
+        "Cannot install the packages ",
+    )
+    assert [message for message, start in zip(told, started, strict=True) if not message.startswith(start)] == []
+    assert "sudo asks for a password" in told[4]
 
 
 def test_wrong_use(machine: Machine) -> None:
