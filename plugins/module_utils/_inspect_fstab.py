@@ -35,6 +35,9 @@ FSTAB_SYNTAX = error("fstab.syntax", "Write source, mount point and type (see fs
 CRYPT_SOURCE = error("fstab.crypttab", "Name a partition of this image, add nofail, or remove the line: the boot waits for the disk of another machine.")
 RESUME_SOURCE = warning("fstab.resume", "Write RESUME=none and update the initial RAM disk: every boot waits for the swap space of another machine.")
 
+# Arguments of systemd-cryptsetup-generator; those with rd. are for an initial RAM disk with systemd.
+ENCRYPTED = ("luks.uuid", "rd.luks.uuid")
+
 
 def check_fstab(subject: Subject) -> t.Iterator[Finding]:
     """Whatever the image mounts or swaps to exists in the image, on the network or in a cluster."""
@@ -118,6 +121,11 @@ def _check_crypttab(subject: Subject) -> t.Iterator[Finding]:
             continue
         if entry.tag or (source.startswith("/") and not _is_there(subject, source, ())):
             yield CRYPT_SOURCE.at(CRYPTTAB, f"unlocks {source} as {name}, which this image does not have.")
+    for word in subject.kernel_arguments:
+        option, _sep, value = word.partition("=")
+        uuid = value.removeprefix("luks-")
+        if option in ENCRYPTED and find_volume(FstabEntry(f"UUID={uuid}", "none", "auto", ()), subject.volumes) is None:
+            yield CRYPT_SOURCE.at(CONFIG, f"unlocks UUID={uuid} ({option}), which this image does not have.")
 
 
 def _check_resume(subject: Subject) -> t.Iterator[Finding]:

@@ -97,6 +97,8 @@ NETWORK_FILES = (
 # Cards of a machine; bridges, tunnels and loopbacks may have the same address everywhere.
 CARDS = re.compile(r"(?:en|eth|wl|ib|lan)\S*|\*")
 STATIC = re.compile(r"^[ \t]*iface[ \t]+(\S+)[ \t]+inet6?[ \t]+static\b", re.MULTILINE)
+# BOOTIF=: the card that PXELINUX booted from, after the type of hardware; ifname=: dracut names a card.
+CARD_ARGUMENT = re.compile(rf"(?:BOOTIF=(?:[0-9a-fA-F]{{2}}[:-])?|ifname=[^:]+:){MAC}")
 FIXED_ARGUMENT = re.compile(r"ip=\[?[0-9a-fA-F]*[.:][0-9a-fA-F.:]+\]?:.*")
 KEY_UNITS = ("/etc/systemd/system/*.service", "/usr/lib/systemd/system/*.service", "/etc/systemd/system/*.service.d/*.conf")
 KEY_COMMAND = re.compile(r"^Exec\w+=.*(ssh-keygen\s+-A|dpkg-reconfigure.*openssh-server)", re.MULTILINE)
@@ -159,6 +161,9 @@ def _check_network(subject: Subject) -> t.Iterator[Finding]:
             found = address.search(subject.tree.text(entry.path))
             if found:
                 yield NETWORK.at(entry.path, f"is for one network card only ({found.group(0).strip()}).")
+    for word in subject.kernel_arguments:
+        if CARD_ARGUMENT.fullmatch(word):
+            yield NETWORK.at(GRUB_CONFIG, f"is for one network card only ({word}).")
     for path, card in _fixed_addresses(subject):
         yield ADDRESS.at(path, f"gives the card {card} of every machine from this image the same address.")
 

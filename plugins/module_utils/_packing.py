@@ -16,7 +16,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _qemu_img, _raw_formats
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, IntegrityError, LayoutError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, part_file, require_space
-from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import refuse_foreign
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import refuse_foreign, refuse_truncated
 
 QCOW2, RAW, RAW_GZ = "qcow2", "raw", "raw.gz"
 PRIMARY_SUFFIX = ".qcow2"
@@ -118,6 +118,7 @@ class Packer:
         if info.format == RAW:
             refuse_foreign(path, self._attempt)
             _qemu_img.refuse_partial_sector(path, self._attempt)
+            refuse_truncated(path, self._attempt)
             self._raw = path
         else:
             self._qemu.check(path, info.format)

@@ -13,7 +13,7 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.hyperscaler.images.plugins.module_utils._errors import LayoutError
+from ansible_collections.hyperscaler.images.plugins.module_utils._errors import IntegrityError, LayoutError
 
 SECTOR = 512
 LARGE_SECTOR = 4096
@@ -89,14 +89,34 @@ def _gpt_of_large_sectors(stream: t.BinaryIO, size: int) -> bool:
 
 def _dos_table_of_large_sectors(stream: t.BinaryIO) -> bool:
     """Whether the partitions of an MBR have file systems when their places count large sectors, and none when they count small ones."""
-    first = _read(stream, 0, SECTOR)
-    if not first.endswith(DOS_MARK) or len(first) < SECTOR:
-        return False
-    entries = [first[446 + 16 * number : 462 + 16 * number] for number in range(4)]
-    starts = [int.from_bytes(entry[8:12], "little") for entry in entries if entry[4] not in (0, 0xEE)]
+    starts = [start for start, _sectors in _dos_table(stream)]
     return any(_has_file_system(stream, start * LARGE_SECTOR) for start in starts if start) and not any(
         _has_file_system(stream, start * SECTOR) for start in starts if start
     )
+
+
+def _dos_table(stream: t.BinaryIO) -> list[tuple[int, int]]:
+    """Start and length, in sectors, of the partitions of an MBR; the one that protects a GPT is left out."""
+    first = _read(stream, 0, SECTOR)
+    if not first.endswith(DOS_MARK) or len(first) < SECTOR:
+        return []
+    entries = [first[446 + 16 * number : 462 + 16 * number] for number in range(4)]
+    # The boot sector of a file system ends with the same mark, and has code where the entries would be.
+    if any(entry[0] not in (0, 0x80) for entry in entries):
+        return []
+    return [(int.from_bytes(entry[8:12], "little"), int.from_bytes(entry[12:16], "little")) for entry in entries if entry[4] not in (0, 0xEE)]
+
+
+def refuse_truncated(path: Path, attempt: str) -> None:
+    """Raise IntegrityError for a file that ends before the disk does that its partition table was made for."""
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        end = max([(start + sectors) * SECTOR for start, sectors in _dos_table(stream)], default=0)
+    end = max(end, gpt_end(path))
+    if end > size:
+        raise IntegrityError(
+            f"Cannot {attempt}: its partition table is for a disk of {end} bytes, but the file ends at {size}. It is truncated: make or fetch it again."
+        )
 
 
 def gpt_end(path: Path) -> int:

@@ -104,6 +104,12 @@ def test_a_disk_that_is_unlocked_first(tmp_path: Path) -> None:
     image.write("/etc/crypttab", "data /dev/disk/by-id/x none luks\n")
     assert _rules(image) == ["fstab.crypttab"]
 
+    image.write("/etc/crypttab", f"data UUID={ROOT_UUID} none luks\n")
+    image.replace("/boot/grub/grub.cfg", "console=tty0", f"luks.uuid=luks-{ROOT_UUID} console=tty0")
+    assert _rules(image) == []
+    image.replace("/boot/grub/grub.cfg", "console=tty0", "rd.luks.uuid=luks-dead-beef console=tty0")
+    assert _rules(image) == ["fstab.crypttab"]
+
 
 def test_swap_of_the_image_is_resumed_from(tmp_path: Path) -> None:
     image = clean_image(tmp_path / "image")

@@ -586,6 +586,12 @@ CASES = {
     "fixed address for the kernel": Case(
         replace(GRUB, "console=tty0", "ip=192.0.2.5::192.0.2.1:255.255.255.0:a:ens3:off console=tty0"), "identity.address", GRUB, "the card ens3"
     ),
+    "card that the build machine booted from": Case(
+        replace(GRUB, "console=tty0", "BOOTIF=01-52-54-00-12-34-56 console=tty0"), "identity.network", GRUB, "BOOTIF=01-52-54-00-12-34-56"
+    ),
+    "card named by the kernel's arguments": Case(
+        replace(GRUB, "console=tty0", "ifname=lan0:52:54:00:12:34:56 console=tty0"), "identity.network", GRUB, "ifname=lan0"
+    ),
     "card by an address in another spelling": Case(
         write("/etc/systemd/network/10-a.link", "[Match]\nPermanentMACAddress=52-54-00-12-34-56\n"),
         "identity.network",

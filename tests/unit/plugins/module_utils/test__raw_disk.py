@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import shutil
 import subprocess
 import tarfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout import read_table
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import IntegrityError, LayoutError
-from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import foreign_format, refuse_foreign, refuse_other_sectors
+from ansible_collections.hyperscaler.images.plugins.module_utils._raw_disk import foreign_format, refuse_foreign, refuse_other_sectors, refuse_truncated
 
 TOOLS = "/usr/sbin:/sbin:/usr/bin:/bin"
 needs_qemu = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -164,3 +165,29 @@ def test_a_disk_that_was_cut_is_refused(tmp_path: Path, label: str) -> None:
         stream.truncate(32 * MIB)
     with pytest.raises(IntegrityError, match=r"but the file ends at 33554432\. It is truncated: make or fetch it again"):
         read_table(path)
+
+
+@needs_sfdisk
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_a_disk_that_is_cut_short_is_refused(tmp_path: Path, label: str) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.touch()
+    os.truncate(disk, 8 * MIB)
+    subprocess.run(["sfdisk", "--quiet", disk], input=f"label: {label}\n, , L\n", text=True, check=True, env={"PATH": TOOLS})
+    refuse_truncated(disk, "pack it")
+    os.truncate(disk, 8 * MIB - 4096)
+    with pytest.raises(IntegrityError, match=f"Cannot pack it: its partition table is for a disk of {8 * MIB} bytes, but the file ends at {8 * MIB - 4096}"):
+        refuse_truncated(disk, "pack it")
+
+
+@needs_mkfs
+@pytest.mark.parametrize("program", ["mkfs.ext4", "mkfs.vfat"])
+def test_a_disk_that_is_one_file_system_is_whole(tmp_path: Path, program: str) -> None:
+    tool = shutil.which(program, path=TOOLS)
+    if tool is None:
+        pytest.skip(f"{program} is not installed")
+    disk = tmp_path / "disk.raw"
+    disk.touch()
+    os.truncate(disk, 64 * MIB)
+    subprocess.run([tool, disk], check=True, capture_output=True)
+    refuse_truncated(disk, "pack it")
