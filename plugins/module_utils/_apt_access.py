@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import CommandError, ImageError, ToolError
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
 
 HELPER = "/usr/lib/apt/apt-helper"
 # Names of settings do not depend on upper and lower case. Whether signatures are verified is none of them: they always are.
@@ -183,7 +184,7 @@ def _answer(program: str, address: str) -> str:
     """What a detection program says of an address, read by apt: a proxy, DIRECT, or nothing."""
     helper = Command(HELPER, reason="ask for the proxy of a mirror", package="apt")
     try:
-        said = helper.run("auto-detect-proxy", address, attempt=f"find out the proxy for {address}", timeout=60)
+        said = helper.run("auto-detect-proxy", address, attempt=f"find out the proxy for {address}", timeout=grown(60))
     except CommandError as error:
         raise ImageError(
             f"Cannot find out the proxy for {address}: the program {program}, which apt of this machine asks for it (Proxy-Auto-Detect), failed: "

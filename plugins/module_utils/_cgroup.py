@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import Deadline
 
 MOUNTS = Path("/proc/self/mounts")
 # What systemd-nspawn makes below the group that it is started in: one group for itself, one for what runs inside.
@@ -58,9 +58,9 @@ def tasks_of(groups: t.Iterable[Path], owner: int) -> list[Path]:
 
 def remove(groups: t.Iterable[Path]) -> None:
     """End what still runs in the groups of an image, and remove them."""
-    deadline = time.monotonic() + REMOVE_TIMEOUT
+    deadline = Deadline(REMOVE_TIMEOUT)
     for group in groups:
-        while group.is_dir() and time.monotonic() < deadline:
+        while group.is_dir() and not deadline.over():
             for folder, _folders, _files in os.walk(group, topdown=False):
                 _end_processes(Path(folder))
                 with contextlib.suppress(OSError):

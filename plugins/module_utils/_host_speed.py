@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import typing as t
 
 # What the machine on which the limits were chosen needs at most when nothing else runs. No processor has instructions of its own for BLAKE2.
 SAMPLE_BYTES = 16 << 20
@@ -32,3 +33,24 @@ def slowness() -> float:
 def grown(seconds: float) -> float:
     """A time limit in seconds, chosen for a quick and idle host, as it has to be on this one."""
     return seconds * slowness()
+
+
+def awaited(wait: t.Callable[[float], bool], seconds: float) -> bool:
+    """Whether ``wait`` ends well within a limit in seconds, chosen for a quick and idle host. The host is measured only once that limit is over."""
+    return wait(seconds) or wait(max(0.0, grown(seconds) - seconds))
+
+
+class Deadline:
+    """A limit in seconds from now, chosen for a quick and idle host. The host is measured only once that limit is over, so a deadline costs nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._measured = False
+
+    def over(self) -> bool:
+        """Whether the time is over, also on a host as slow as this one is then."""
+        passed = time.monotonic() - self._started
+        if passed > self._seconds and not self._measured:
+            self._seconds, self._measured = grown(self._seconds), True
+        return passed > self._seconds

@@ -18,6 +18,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _cgroup, _namespace, _user_range
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts import NSPAWN_STATE
 
 TIMEOUT = 120.0
@@ -60,7 +61,7 @@ class ImagePrograms:
         shell = Command("sh", reason="start a container", environment={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         inside = f"exec 2>/dev/null\nexport LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin\n{script}\ntrue"
         command = f"{enter}exec {shlex.join([*nspawn.argv(*arguments), '/bin/sh', '-c', inside])}"
-        done = shell.run("-c", command, attempt="ask programs of the image", timeout=TIMEOUT)
+        done = shell.run("-c", command, attempt="ask programs of the image", timeout=grown(TIMEOUT))
         return {part.split("\n", 1)[0]: part.split("\n", 1)[1] for part in done.stdout.split(f"{token}:")[1:]}
 
     def _mount(self, stack: contextlib.ExitStack) -> None:

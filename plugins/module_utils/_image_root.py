@@ -23,6 +23,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout im
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import Deadline, awaited, grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_disk, release_when_unused
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -113,7 +114,7 @@ def close_image(path: Path, state_file: Path, *, trim: bool) -> dict[str, t.Any]
     if keeper is None:
         raise ImageError(f"Cannot close {path}: {state_file} does not name the process that holds it open. Remove that file and run again.")
     answer = _ask(state_file.with_name(CONTROL), {"action": "close", "trim": trim})
-    if not keeper.wait(RELEASE_TIMEOUT):
+    if not awaited(keeper.wait, RELEASE_TIMEOUT):
         keeper.end()
     if "error" in answer:
         raise ImageError(f"Cannot close {path}: {answer['error']}")
@@ -126,7 +127,7 @@ def _ask(control: Path, action: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     folder = os.open(control.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(CLOSE_TIMEOUT)
+            connection.settimeout(grown(CLOSE_TIMEOUT))
             connection.connect(f"/proc/self/fd/{folder}/{control.name}")
             connection.sendall(json.dumps(action).encode("utf-8"))
             with connection.makefile("rb") as stream:
@@ -162,7 +163,7 @@ def _lock(wanted: Wanted) -> int:
             state = read_state(wanted.state_file) or {}
         owner, keeper = ProcessIdentity.from_dict(state.get("owner")), ProcessIdentity.from_dict(state.get("keeper"))
         if keeper and owner and owner.local and not owner.alive():
-            keeper.wait(RELEASE_TIMEOUT)
+            awaited(keeper.wait, RELEASE_TIMEOUT)
         elif keeper and time.monotonic() < deadline:
             keeper.wait(deadline - time.monotonic())
         else:
@@ -294,9 +295,9 @@ def _text_of(path: Path) -> str:
 
 def _await_detached(path: Path) -> None:
     """The kernel lets go of the loop device a moment after the last mount has gone; no event tells of it."""
-    deadline = time.monotonic() + RELEASE_TIMEOUT
+    deadline = Deadline(RELEASE_TIMEOUT)
     while attached_devices(path):
-        if time.monotonic() > deadline:
+        if deadline.over():
             raise BusyError(
                 f"Cannot release {path}: its loop device is still in use {RELEASE_TIMEOUT:g} s after closing. "
                 "Something else has mounted it: look at losetup and /proc/mounts."

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import select
@@ -38,6 +39,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._apt_cache impo
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import awaited
 from ansible_collections.hyperscaler.images.plugins.module_utils._image_kernel import ImageKernel
 from ansible_collections.hyperscaler.images.plugins.module_utils._kernel_answers import WATCHES, KernelAnswers
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import release_disk
@@ -347,7 +349,7 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(identity.pid, signal.SIGTERM)
         for identity in left:
-            identity.wait(END_TIMEOUT)
+            awaited(identity.wait, END_TIMEOUT)
 
     def _end_container(self, number: int, timeout: float) -> None:
         """End process 1 of the image with this signal and wait for systemd-nspawn."""
@@ -358,7 +360,7 @@ class Keeper:
             os.kill(self._container.leader, number)
         descriptor = supervisor.open_pidfd()
         if descriptor is not None:
-            while not self._ends(descriptor, timeout):
+            while not awaited(functools.partial(self._ends, descriptor), timeout):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._container.leader, signal.SIGKILL)
             os.close(descriptor)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import time
 import typing as t
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import Deadline
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 
 INTERFACE = "eth0"
@@ -114,9 +114,9 @@ def connect(namespace: Path, leader: int, ports: t.Sequence[int], log: int) -> P
     pasta = Command("pasta", reason="give an open image a network", package="passt")
     pid = pasta.spawn(*arguments(namespace, ports, v4, v6), stdout=log, stderr=log, prepare=lambda: _namespace.die_with_parent(signal.SIGKILL))
     identity = ProcessIdentity.of(pid)
-    deadline = time.monotonic() + READY_TIMEOUT
+    deadline = Deadline(READY_TIMEOUT)
     while not _has_route(leader):
-        if identity is None or identity.wait(0.01) or time.monotonic() > deadline:
+        if identity is None or identity.wait(0.01) or deadline.over():
             raise ImageError("Cannot give the image a network: pasta did not come up. Its messages are in keeper.log beside the image.")
     _refuse(namespace, _own_addresses(), ports)
     return identity

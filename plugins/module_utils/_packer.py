@@ -20,6 +20,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, ToolError
 from ansible_collections.hyperscaler.images.plugins.module_utils._guest_watch import watch
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_requirements import view_of
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer_stream import Parser, Report, UiLine
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -137,7 +138,7 @@ class Packer:
 
 def read_version(command: Command) -> tuple[int, ...]:
     """The version of Packer. Raises ToolError for one that does not work, and for another program of the same name."""
-    answer = command.run("-machine-readable", "version", attempt="read the version of Packer", accepted=range(256), timeout=60)
+    answer = command.run("-machine-readable", "version", attempt="read the version of Packer", accepted=range(256), timeout=grown(60))
     parser = Parser()
     for line in answer.stdout.splitlines():
         parser.feed(line)
@@ -234,7 +235,7 @@ class Run:
             if reason and not self._interrupted:
                 self._interrupted, self._stage = reason, self._parser.report.stage
                 _cancel(pid, self._mark)
-                deadline = time.monotonic() + CANCEL_SECONDS
+                deadline = time.monotonic() + grown(CANCEL_SECONDS)
             elif self._interrupted and time.monotonic() >= deadline:
                 return
 

@@ -14,6 +14,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import awaited
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class ProcessIdentity:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-            if self.wait(grace):
+            if awaited(self.wait, grace):
                 return
         raise BusyError(
             f"Cannot end process {self.pid}: it is still there {grace:g} s after SIGKILL. It hangs in the kernel; look at its open files.", pid=self.pid

@@ -20,6 +20,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._accelerator im
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import write_atomic
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import awaited, grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
 from ansible_collections.hyperscaler.images.plugins.module_utils._qemu_guest import (
     Firmware,
@@ -154,7 +155,7 @@ def _run(settings: GuestSettings, accelerator: Accelerator, firmware: Firmware |
         pid = qemu.spawn(*arguments, stdout=log.fileno(), stderr=log.fileno(), pass_fds=(server.fileno(),))
     process = ProcessIdentity.of(pid)
     try:
-        with Qmp(files.qmp, START_SECONDS) as qmp:
+        with Qmp(files.qmp, grown(START_SECONDS)) as qmp:
             usernet = str(qmp.execute("human-monitor-command", **{"command-line": "info usernet"}))
         if process is None:
             raise QmpError("it ended at once")
@@ -203,7 +204,7 @@ def _end(process: ProcessIdentity, files: GuestFiles, powerdown: float) -> None:
             if process.wait(powerdown):
                 return
         qmp.execute("quit")
-        process.wait(QUIT_SECONDS)
+        awaited(process.wait, QUIT_SECONDS)
     process.end(QUIT_SECONDS)
     _reap(process.pid)
 

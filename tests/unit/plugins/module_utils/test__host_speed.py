@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _host_speed
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import REFERENCE_SECONDS, grown, measure, slowness
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import REFERENCE_SECONDS, Deadline, awaited, grown, measure, slowness
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,35 @@ def test_slowness(load: float, processors: int, seconds: list[float], expected: 
 def test_this_host() -> None:
     assert 0 < measure() < 60
     assert grown(10) >= 10
+
+
+def test_a_wait_goes_on_as_long_as_the_host_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_host_speed, "slowness", lambda: 4.0)
+    waits: list[float] = []
+
+    def never(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    assert not awaited(never, 10.0)
+    assert waits == [10.0, 30.0]
+
+
+def test_a_wait_that_ends_at_once_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_host_speed, "slowness")
+    assert awaited(lambda _seconds: True, 10.0)
+
+
+def test_a_deadline_moves_once_on_a_slow_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.delattr(_host_speed, "slowness")
+    deadline = Deadline(10)
+    now = 109.0
+    assert not deadline.over()
+    monkeypatch.setattr(_host_speed, "slowness", lambda: 3.0, raising=False)
+    now = 125.0
+    assert not deadline.over()
+    monkeypatch.delattr(_host_speed, "slowness")
+    now = 131.0
+    assert deadline.over()
