@@ -16,5 +16,5 @@ GresTypes=gpu
 ProctrackType=proctrack/linuxproc
 $2
 END
-# The library may wait for a GPU that does not answer.
-timeout 100 slurmd -G -f "$folder/slurm.conf" 2>&1
+# The library may wait for a GPU that does not answer, or end slurmd. Where slurmd cannot tell, the node keeps the promise of the inventory.
+timeout 100 slurmd -G -f "$folder/slurm.conf" 2>&1 || echo "slurmd -G ended with $?"
