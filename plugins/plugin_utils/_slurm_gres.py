@@ -22,7 +22,7 @@ WORD = re.compile(r"[a-z][a-z0-9_]*")
 TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 HYPHEN_BEFORE_PROFILE = re.compile(r"-[0-9]+g\.[0-9]+gb", re.IGNORECASE)
 # gres.conf(5), Count: the letters multiply by powers of 1024.
-COUNT = re.compile(r"(\d+)([KMGTP]?)", re.IGNORECASE)
+COUNT = re.compile(r"(\d+)([KMGTP]?)", re.IGNORECASE | re.ASCII)
 RANGE = re.compile(r"(.*)\[([0-9,-]+)\](.*)")
 # Those behind the first four are what the filter mig_gres returns beside them.
 KEYS = ("name", "type", "count", "devices", "gres", "exact")

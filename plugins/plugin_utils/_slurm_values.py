@@ -19,8 +19,8 @@ MINUTES = frozenset({"maxtime", "defaulttime", "overtimelimit", "prioritydecayha
 }
 ENDLESS = ("UNLIMITED", "INFINITE", "NONE", "-1")
 # slurm.conf(5), MaxTime: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds.
-WITH_DAYS = re.compile(r"(?P<days>\d+)-(?:(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?)?")
-WITHOUT_DAYS = re.compile(r"(?:(?P<hours>\d+):(?=\d+:))?(?P<minutes>\d+)(?::(?P<seconds>\d+))?")
+WITH_DAYS = re.compile(r"(?P<days>\d+)-(?:(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?)?", re.ASCII)
+WITHOUT_DAYS = re.compile(r"(?:(?P<hours>\d+):(?=\d+:))?(?P<minutes>\d+)(?::(?P<seconds>\d+))?", re.ASCII)
 FORMS = '"minutes", "minutes:seconds", "hours:minutes:seconds", "days-hours", "days-hours:minutes" or "days-hours:minutes:seconds", or INFINITE'
 # YAML 1.1 reads 1:00 as the number 60, and no such number is smaller.
 SMALLEST_SEXAGESIMAL = 60

@@ -84,6 +84,8 @@ def test_forms_of_time(limit: str, words: str) -> None:
         ("{name: a, options: {MaxTime: 48:00:00}}", "MaxTime of the partition a to Slurm: the number 172800"),
         ("{name: a, options: {defaulttime: 12:00:00}}", 'Write "12:00:00" in quotes for 12 hours'),
         ("{name: a, options: {OverTimeLimit: 90}}", 'Write "1:30" in quotes'),
+        # Digits of other scripts, which Slurm does not read.
+        ('{name: a, max_time: "\uff11\uff12:00:00"}', "is no length of time"),
         ('{name: a, max_time: "2 days"}', "'2 days' is no length of time"),
         ('{name: a, max_time: "1:2:3:4"}', "'1:2:3:4' is no length of time"),
         ("{name: a, max_time: no}", "is no length of time"),
