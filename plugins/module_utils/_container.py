@@ -27,12 +27,17 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts im
 
 START_TIMEOUT = 60.0
 UP = re.compile(rb"^up(?: (\d+))?$", re.MULTILINE)
-# They belong to a machine: one would wait for a network, the others work on packages, disks and manual pages at times of their own.
-MASKED = (
+# They belong to a machine: one would wait for a network, the others work on packages, disks and manual pages at times of their own. They are skipped, not
+# masked: a role that starts a timer of one of them would fail, and on a machine it does not.
+RESTING = (
     *("systemd-remount-fs", "apt-daily", "apt-daily-upgrade", "fstrim", "e2scrub_all", "e2scrub_reap", "man-db", "dpkg-db-backup"),
     *("systemd-networkd-wait-online", "NetworkManager-wait-online", "console-getty", "systemd-tmpfiles-clean", "systemd-boot-update"),
 )
-SYSTEMD = ("/lib/systemd/systemd", "cloud-init=disabled", *(f"systemd.mask={name}.service" for name in MASKED))
+REST = (
+    f"for unit in {' '.join(RESTING)}; do folder=/run/systemd/system/$unit.service.d; mkdir -p $folder; "
+    "printf '[Unit]\\nConditionPathExists=!/\\n' >$folder/hyperscaler-build.conf; done; "
+)
+SYSTEMD = ("/lib/systemd/systemd", "cloud-init=disabled")
 # A machine makes them at its first boot; sealing removes them. Without them the SSH server does not start, and checks of its configuration fail.
 HOST_KEYS = "[ ! -x /usr/bin/ssh-keygen ] || /usr/bin/ssh-keygen -A >/dev/null; exec "
 # Programs and Ansible tell by the name of process 1 which service manager the system has.
@@ -101,7 +106,7 @@ def arguments(root: Path, name: str, first_id: int, binds: t.Iterable[Bind], ini
 
 
 def _script(init: str, watches: tuple[_system_calls.Watch, ...]) -> str:
-    return handing_over(watches, HOST_KEYS + shlex.join(SYSTEMD)) if init == "systemd" else WAIT + NO_INIT
+    return handing_over(watches, REST + HOST_KEYS + shlex.join(SYSTEMD)) if init == "systemd" else WAIT + NO_INIT
 
 
 def handing_over(watches: tuple[_system_calls.Watch, ...], then: str) -> str:
