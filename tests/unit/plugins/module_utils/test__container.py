@@ -91,9 +91,14 @@ def test_the_first_process_waits_and_then_becomes_what_is_asked_for(init: str, p
     assert absent not in script
 
 
-def test_what_would_work_at_times_of_its_own_does_not_start() -> None:
+def test_what_would_work_at_times_of_its_own_does_not_start(tmp_path: Path) -> None:
     script = arguments(Path("/work/root"), "hyperscaler-1", 0x70000000, [], "systemd")[-1]
+    # It is one word of a command of its own.
+    assert shlex.quote(_container.REST)[1:-1] in script
+    subprocess.run(["sh", "-euc", _container.REST.replace("/run/systemd/system", str(tmp_path))], check=True)
     for unit in ("apt-daily.service", "man-db.service", "systemd-networkd-wait-online.service"):
-        assert f"systemd.mask={unit}" in script
+        # No unit that is masked: the timer of one cannot be started.
+        assert (tmp_path / f"{unit}.d" / "hyperscaler-build.conf").read_text() == "[Unit]\nConditionPathExists=!/\n"
+    assert "systemd.mask=" not in script
     # A role may start a timer.
     assert ".timer" not in script
