@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import select
 import shlex
 import signal
 import socket
@@ -22,7 +21,7 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils import _namespace, _system_calls, _user_range
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import readable
 from ansible_collections.hyperscaler.images.plugins.module_utils._root_mounts import Bind
 
 START_TIMEOUT = 60.0
@@ -157,9 +156,8 @@ def _await_leader(supervisor: int, told: socket.socket, up: int) -> tuple[int, i
     leader, said = 0, None
     pidfd = os.pidfd_open(supervisor)
     try:
-        limit = grown(START_TIMEOUT)
         while not (leader and said):
-            ready: list[t.Any] = select.select([told.fileno(), up, pidfd], [], [], limit)[0]
+            ready = readable([told.fileno(), up, pidfd], START_TIMEOUT)
             if told.fileno() in ready:
                 fields = dict(line.split("=", 1) for line in told.recv(4096).decode("ascii", errors="replace").splitlines() if "=" in line)
                 leader = int(fields.get("X_NSPAWN_LEADER_PID", leader))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import time
 import typing as t
 
@@ -38,6 +39,18 @@ def grown(seconds: float) -> float:
 def awaited(wait: t.Callable[[float], bool], seconds: float) -> bool:
     """Whether ``wait`` ends well within a limit in seconds, chosen for a quick and idle host. The host is measured only once that limit is over."""
     return wait(seconds) or wait(max(0.0, grown(seconds) - seconds))
+
+
+def readable(sources: t.Sequence[t.Any], seconds: float) -> list[t.Any]:
+    """Those of the files and sockets that can be read; none when nothing comes within a limit like that of ``awaited``."""
+    found: list[t.Any] = []
+
+    def comes(limit: float) -> bool:
+        found.extend(select.select(sources, [], [], limit)[0])
+        return bool(found)
+
+    awaited(comes, seconds)
+    return found
 
 
 class Deadline:

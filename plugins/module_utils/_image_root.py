@@ -23,7 +23,7 @@ from ansible_collections.hyperscaler.images.plugins.module_utils._disk_layout im
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError, ImageError, LayoutError, reason
 from ansible_collections.hyperscaler.images.plugins.module_utils._file_systems import grow, kind_of, require_healthy
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import allocated_bytes, require_space
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import Deadline, awaited, grown
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import Deadline, awaited, readable
 from ansible_collections.hyperscaler.images.plugins.module_utils._keeper import CONTROL, LOG, hold
 from ansible_collections.hyperscaler.images.plugins.module_utils._loop import attach_disk, attached_devices, release_disk, release_when_unused
 from ansible_collections.hyperscaler.images.plugins.module_utils._process import ProcessIdentity
@@ -127,9 +127,11 @@ def _ask(control: Path, action: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     folder = os.open(control.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(grown(CLOSE_TIMEOUT))
+            connection.settimeout(CLOSE_TIMEOUT)
             connection.connect(f"/proc/self/fd/{folder}/{control.name}")
             connection.sendall(json.dumps(action).encode("utf-8"))
+            if not readable([connection], CLOSE_TIMEOUT):
+                raise TimeoutError("timed out")
             with connection.makefile("rb") as stream:
                 answer: dict[str, t.Any] = json.loads(stream.read() or b'{"error": "the process that holds it open ended early; look at keeper.log beside it"}')
     except OSError as error:

@@ -138,7 +138,7 @@ class Packer:
 
 def read_version(command: Command) -> tuple[int, ...]:
     """The version of Packer. Raises ToolError for one that does not work, and for another program of the same name."""
-    answer = command.run("-machine-readable", "version", attempt="read the version of Packer", accepted=range(256), timeout=grown(60))
+    answer = command.run("-machine-readable", "version", attempt="read the version of Packer", accepted=range(256), timeout=60)
     parser = Parser()
     for line in answer.stdout.splitlines():
         parser.feed(line)

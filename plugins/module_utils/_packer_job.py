@@ -19,7 +19,6 @@ from pathlib import Path
 from ansible_collections.hyperscaler.images.plugins.module_utils._digest import changes, document_digest
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import BusyError
 from ansible_collections.hyperscaler.images.plugins.module_utils._files import file_digest, write_atomic
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._output import exchange
 from ansible_collections.hyperscaler.images.plugins.module_utils._packer import (
     Folders,
@@ -143,7 +142,7 @@ class Work:
     def _format(self, packer: Packer) -> dict[str, t.Any]:
         """Ask only; exit code 3 says that a file would be written differently."""
         done = packer.command.run(
-            "fmt", "-check", "-diff", str(self.job.template), attempt=f"check the format of {self.job.template}", accepted=(0, 3), timeout=grown(60)
+            "fmt", "-check", "-diff", str(self.job.template), attempt=f"check the format of {self.job.template}", accepted=(0, 3), timeout=60
         )
         text = done.stdout.strip()
         if done.rc == 3:

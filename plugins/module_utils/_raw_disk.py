@@ -89,21 +89,22 @@ def _gpt_of_large_sectors(stream: t.BinaryIO, size: int) -> bool:
 
 def _dos_table_of_large_sectors(stream: t.BinaryIO) -> bool:
     """Whether the partitions of an MBR have file systems when their places count large sectors, and none when they count small ones."""
-    starts = [start for start, _sectors in _dos_table(stream)]
+    starts = [start for start, _sectors in _places(_dos_entries(stream))]
     return any(_has_file_system(stream, start * LARGE_SECTOR) for start in starts if start) and not any(
         _has_file_system(stream, start * SECTOR) for start in starts if start
     )
 
 
-def _dos_table(stream: t.BinaryIO) -> list[tuple[int, int]]:
-    """Start and length, in sectors, of the partitions of an MBR; the one that protects a GPT is left out."""
+def _dos_entries(stream: t.BinaryIO) -> list[bytes]:
+    """The four entries of an MBR; none where there is no MBR."""
     first = _read(stream, 0, SECTOR)
     if not first.endswith(DOS_MARK) or len(first) < SECTOR:
         return []
-    entries = [first[446 + 16 * number : 462 + 16 * number] for number in range(4)]
-    # The boot sector of a file system ends with the same mark, and has code where the entries would be.
-    if any(entry[0] not in (0, 0x80) for entry in entries):
-        return []
+    return [first[446 + 16 * number : 462 + 16 * number] for number in range(4)]
+
+
+def _places(entries: t.Iterable[bytes]) -> list[tuple[int, int]]:
+    """Start and length of the partitions of an MBR, in sectors; the one that protects a GPT is left out."""
     return [(int.from_bytes(entry[8:12], "little"), int.from_bytes(entry[12:16], "little")) for entry in entries if entry[4] not in (0, 0xEE)]
 
 
@@ -111,8 +112,10 @@ def refuse_truncated(path: Path, attempt: str) -> None:
     """Raise IntegrityError for a file that ends before the disk does that its partition table was made for."""
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        end = max([(start + sectors) * SECTOR for start, sectors in _dos_table(stream)], default=0)
-    end = max(end, gpt_end(path))
+        entries = _dos_entries(stream)
+    # The boot sector of a file system ends with the mark of an MBR, too, and has code where the entries would be.
+    places = _places(entries) if all(entry[0] in (0, 0x80) for entry in entries) else []
+    end = max([gpt_end(path), *((start + sectors) * SECTOR for start, sectors in places)])
     if end > size:
         raise IntegrityError(
             f"Cannot {attempt}: its partition table is for a disk of {end} bytes, but the file ends at {size}. It is truncated: make or fetch it again."

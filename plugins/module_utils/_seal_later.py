@@ -18,13 +18,12 @@ from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._command import Command
 from ansible_collections.hyperscaler.images.plugins.module_utils._errors import ImageError, reason
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import grown
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal import SealError, Wishes, apply_seal, plan_seal, settings_told
 from ansible_collections.hyperscaler.images.plugins.module_utils._seal_rules import Category
 
 PACKAGE = "ansible_collections.hyperscaler.images.plugins.module_utils"
 # This module and everything that it imports, directly or not.
-SOURCES = ("_command", "_errors", "_files", "_host_speed", "_pins", "_seal", "_seal_grub", "_seal_later", "_seal_names", "_seal_rules")
+SOURCES = ("_command", "_errors", "_files", "_pins", "_seal", "_seal_grub", "_seal_later", "_seal_names", "_seal_rules")
 UNIT = "hyperscaler-seal.service"
 SYSTEMD = Path("/run/systemd/system")
 FOLDER = Path("/run/hyperscaler-images/seal")
@@ -88,7 +87,7 @@ def seal_now(root: Path = Path("/"), folder: Path = FOLDER, console: Path = CONS
     try:
         with contextlib.suppress(ImageError):
             # The journal goes on in memory.
-            Command("journalctl", reason="close the journal", package="systemd").run("--relinquish-var", attempt="close the journal", timeout=grown(60))
+            Command("journalctl", reason="close the journal", package="systemd").run("--relinquish-var", attempt="close the journal", timeout=60)
         plan = plan_seal(root, wishes)
         apply_seal(root, plan)
         trim = Command("fstrim", reason="discard free space", package="util-linux")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from ansible_collections.hyperscaler.images.plugins.module_utils import _host_speed
-from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import REFERENCE_SECONDS, Deadline, awaited, grown, measure, slowness
+from ansible_collections.hyperscaler.images.plugins.module_utils._host_speed import REFERENCE_SECONDS, Deadline, awaited, grown, measure, readable, slowness
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,22 @@ def test_a_wait_goes_on_as_long_as_the_host_is_slow(monkeypatch: pytest.MonkeyPa
 def test_a_wait_that_ends_at_once_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(_host_speed, "slowness")
     assert awaited(lambda _seconds: True, 10.0)
+
+
+def test_what_can_be_read_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, other = os.pipe()
+    try:
+        # Measuring stands for the time that passes: what comes by then is found in the second wait.
+        monkeypatch.setattr(_host_speed, "slowness", lambda: float(os.write(other, b"x")))
+        assert readable([source], 0.01) == [source]
+        monkeypatch.delattr(_host_speed, "slowness")
+        assert readable([source], 0.01) == [source]
+        os.read(source, 1)
+        monkeypatch.setattr(_host_speed, "slowness", lambda: 1.0, raising=False)
+        assert readable([source], 0.01) == []
+    finally:
+        os.close(source)
+        os.close(other)
 
 
 def test_a_deadline_moves_once_on_a_slow_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,9 +175,15 @@ def test_one_that_ignores_the_signal_is_ended(make_packer: MakePacker, monkeypat
     assert outcome.rc == -signal.SIGKILL
 
 
-def test_the_end_of_the_playbook(make_packer: MakePacker) -> None:
-    with subprocess.Popen(["sleep", "0.5"]) as owner:
-        outcome, _shown = run(make_packer(body=HANGS), "build", owner=owner.pid)
+def test_the_end_of_the_playbook(make_packer: MakePacker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_packer, "HEARTBEAT_SECONDS", 0.1)
+    with subprocess.Popen(["sleep", "300"]) as owner:
+
+        def end() -> str:
+            owner.terminate()
+            return ""
+
+        outcome, _shown = run(make_packer(body=HANGS), "build", owner=owner.pid, beat=end)
     assert outcome.interrupted == "the playbook that wanted it has ended"
 
 

@@ -180,7 +180,6 @@ def test_a_disk_that_is_cut_short_is_refused(tmp_path: Path, label: str) -> None
         refuse_truncated(disk, "pack it")
 
 
-@needs_mkfs
 @pytest.mark.parametrize("program", ["mkfs.ext4", "mkfs.vfat"])
 def test_a_disk_that_is_one_file_system_is_whole(tmp_path: Path, program: str) -> None:
     tool = shutil.which(program, path=TOOLS)
