@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import struct
+import time
 from pathlib import Path
 
 from ansible_collections.hyperscaler.images.plugins.module_utils._fstab import Volume
@@ -157,6 +158,9 @@ class FakeImage:
         """Add a kernel with everything that belongs to it."""
         self.write(f"/boot/vmlinuz-{version}", "kernel")
         self.write(f"/boot/initrd.img-{version}", "initrd")
+        # Whatever a test writes afterwards is not newer, however long that takes.
+        later = time.time() + 3600
+        os.utime(self.path(f"/boot/initrd.img-{version}"), (later, later))
         folder = f"/usr/lib/modules/{version}"
         self.write(f"{folder}/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
         self.folder(f"{folder}/kernel")
